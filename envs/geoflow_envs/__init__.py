@@ -1,0 +1,1 @@
+"""geoflow_envs: gymnasium MuJoCo tasks whose action is an end-effector pose."""
