@@ -1,0 +1,1 @@
+"""Demonstrations on disk, chunks, frames, normalisation."""

@@ -1,0 +1,1 @@
+"""Experiments: collect, train, evaluate, compare, report."""

@@ -1,0 +1,1 @@
+"""Policies: observation dictionary to action chunk."""

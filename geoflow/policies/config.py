@@ -1,0 +1,35 @@
+"""What a policy is, as values: the part of a configuration that travels with its weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class PolicyConfig:
+    """A policy over pose chunks; every field is a free choice, none is derived from data."""
+
+    type: str = "flow"
+    """flow, ddpm, or module:Class of your own."""
+    manifold: str = "SE3"
+    """Geometry of the pose: SE3 (screw geodesics), R3xSO3 (decoupled), Euclidean (position + 6D rotation)."""
+    frame: str = "tcp"
+    """The pose observation in which chunks are expressed, or world."""
+    horizon: int = 16
+    """T, the steps of a predicted chunk."""
+    observation_steps: int = 1
+    """To, the observations a policy sees, the present one last."""
+    execute: int = 8
+    """Steps of a chunk that are executed before the next one is predicted."""
+    backbone: str = "mlp"
+    """The network: mlp, unet."""
+    width: int = 512
+    """Channels of the network."""
+    depth: int = 4
+    """Residual blocks of the network."""
+    prior: str = "gaussian"
+    """Where noise starts: gaussian (wrapped, width taken from data) or haar (uniform rotations)."""
+    solver: str = "euler"
+    """flow: euler, midpoint. ddpm: ddpm, ddim, dpmsolver++."""
+    nfe: int = 10
+    """Network evaluations a chunk, unless the call says otherwise."""
