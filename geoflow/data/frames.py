@@ -1,0 +1,42 @@
+"""T_ra = T_wr^-1 T_wa: poses and chunks seen from another frame."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from geoflow.lie import se3, so3
+from geoflow.manifolds import SO3
+
+
+def into_frame(T_wr: Tensor, actions: Tensor) -> Tensor:
+    """World-frame actions (..., 7 + k) seen from the frame r; extras are left as they are.
+
+    Args:
+        T_wr: Pose of the frame in the world, shape (..., 7), broadcast against the actions.
+        actions: Poses with extras, shape (..., 7 + k).
+    """
+    return torch.cat([se3.compose(se3.inverse(T_wr), actions[..., :7]), actions[..., 7:]], -1)
+
+
+def out_of_frame(T_wr: Tensor, actions: Tensor) -> Tensor:
+    """The inverse of `into_frame`: actions (..., 7 + k) of frame r, in the world."""
+    return torch.cat([se3.compose(T_wr, actions[..., :7]), actions[..., 7:]], -1)
+
+
+FINE_POSITIONS = (0.1, 0.02, 0.004)
+"""Scales [m] of the saturating position features."""
+FINE_ANGLES = (0.5, 0.1)
+"""Scales [rad] of the saturating rotation features."""
+
+
+def pose_features(T: Tensor) -> Tensor:
+    """What a network is shown of a relative pose, shape (..., 24): coarse everywhere, fine near the identity.
+
+    Position [m], the first two columns of R, and tanh(p / s), tanh(omega / s) over a few scales s, so that a
+    millimetre next to a hole is as visible as a decimetre away from it. omega is the rotation vector.
+    """
+    rotation, position = SO3().features(T[..., 3:7]), T[..., :3]
+    omega = so3.log(T[..., 3:7])
+    fine = [torch.tanh(position / s) for s in FINE_POSITIONS] + [torch.tanh(omega / s) for s in FINE_ANGLES]
+    return torch.cat([position, rotation, *fine], -1)

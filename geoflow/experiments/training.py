@@ -1,0 +1,275 @@
+"""Training: one loop for every policy, resumable to the identical weights."""
+
+from __future__ import annotations
+
+import json
+import math
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from safetensors import safe_open
+from safetensors.torch import save
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+from geoflow.data.chunks import Chunks
+from geoflow.experiments.config import Config, TrainConfig
+from geoflow.experiments.model_card import model_card
+from geoflow.experiments.provenance import provenance, write_atomically, write_json
+from geoflow.policies.base import Policy, PolicySpec
+from geoflow.policies.checkpoint import CheckpointError, build_policy
+
+
+def train(config: Config, out: Path, seed: int = 0, device: str = "auto", *, resume: bool = True) -> Path:
+    """Train the policy of ``config`` on its demonstrations; the run folder ``out`` is a checkpoint.
+
+    A run that was interrupted, even by kill -9, goes on from its last checkpoint and ends, on a CPU, in the
+    same weights bit for bit; a finished run is left as it is.
+
+    Args:
+        config: The experiment.
+        out: The run folder: config.json, model.safetensors (averaged weights), README.md, metrics.jsonl,
+            tensorboard/, training/state.safetensors.
+        seed: Of initial weights, order of the data, and noise.
+        device: auto, cpu, cuda, cuda:1, ...; under `accelerate launch` the launcher decides.
+        resume: False refuses a folder that already holds a run.
+
+    Returns:
+        ``out``.
+
+    Raises:
+        CheckpointError: the folder holds a run with other settings.
+        DemonstrationError: the demonstrations cannot be read or do not fit.
+    """
+    settings = config.train
+    accelerator = Accelerator(
+        cpu=device == "cpu",
+        mixed_precision={"float32": "no", "bfloat16": "bf16"}[settings.precision],
+    )
+    run = _Run(out, config, seed, resume)
+    if run.finished:
+        tqdm.write(f"{out} is trained already ({settings.steps} steps).")
+        return out
+    chunks = Chunks(settings.demos, config.policy.horizon, config.policy.observation_steps)
+    chunks.meta.expect(env_id=config.env.id)
+    torch.manual_seed(seed)
+    policy = build_policy(config.policy, PolicySpec.of(chunks))
+    policy.fit(chunks)
+    policy.to(accelerator.device)
+    average = AveragedModel(policy, multi_avg_fn=_warm_up_average(settings.ema_power))
+    optimizer = torch.optim.AdamW(
+        policy.parameters(), settings.learning_rate, weight_decay=settings.weight_decay, betas=(0.95, 0.999)
+    )
+    model, optimizer = accelerator.prepare(policy, optimizer)
+    done, seconds = run.restore(policy, average, optimizer)
+    main = accelerator.is_main_process
+    if main:
+        run.begin(policy, seconds, done)
+    share = settings.batch_size // accelerator.num_processes
+    window = slice(accelerator.process_index * share, (accelerator.process_index + 1) * share)
+    bar = tqdm(total=settings.steps, initial=done, desc=f"train {out.name}", unit="step", disable=not main)
+    losses: list[Tensor] = []
+    logged, started = time.perf_counter(), time.perf_counter() - seconds
+    with bar, _deferred_interrupt() as interrupted:
+        for step in range(done, settings.steps):
+            batch = chunks.batch(chunks.shuffled(step, settings.batch_size, seed)[window]).to(accelerator.device)
+            generator = _generator(seed, step, accelerator)
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(step, settings)
+            loss = model(batch, generator).mean()
+            optimizer.zero_grad(set_to_none=True)
+            accelerator.backward(loss)
+            norm = accelerator.clip_grad_norm_(policy.parameters(), settings.gradient_clip)
+            optimizer.step()
+            average.update_parameters(policy)
+            losses.append(loss.detach())
+            bar.update()
+            last = step + 1 == settings.steps
+            if main and ((step + 1) % settings.log_every == 0 or last):
+                elapsed, logged = time.perf_counter() - logged, time.perf_counter()
+                record = {
+                    "step": step + 1,
+                    "loss": float(torch.stack(losses).mean()),
+                    "lr": learning_rate(step, settings),
+                    "gradient_norm": float(norm),
+                    "samples_per_second": round(len(losses) * settings.batch_size / elapsed, 1),
+                    "seconds": round(time.perf_counter() - started, 3),
+                }
+                run.log(record)
+                bar.set_postfix(loss=f"{record['loss']:.4f}", samples_s=f"{record['samples_per_second']:.0f}")
+                losses.clear()
+            if main and ((step + 1) % settings.checkpoint_every == 0 or last or interrupted.is_set):
+                run.save(policy, average, optimizer, step + 1, time.perf_counter() - started)
+            if interrupted.is_set:
+                raise KeyboardInterrupt
+    return out
+
+
+def learning_rate(step: int, config: TrainConfig) -> float:
+    """Linear warm-up, then half a cosine down to zero."""
+    if step < config.warmup:
+        return config.learning_rate * (step + 1) / config.warmup
+    progress = (step - config.warmup) / max(config.steps - config.warmup, 1)
+    return 0.5 * config.learning_rate * (1 + math.cos(math.pi * progress))
+
+
+class _Run:
+    """A run folder: what is written when, and how a run is taken up again."""
+
+    def __init__(self, out: Path, config: Config, seed: int, resume: bool) -> None:
+        self._out, self._config, self._seed = out, config, seed
+        self._state = out / "training" / "state.safetensors"
+        self._metrics = out / "metrics.jsonl"
+        self._step = 0
+        if not self._state.is_file():
+            return
+        if not resume:
+            raise CheckpointError(f"{out} holds a run already; choose another --out, or resume it.")
+        with safe_open(self._state, "pt") as file:
+            saved = file.metadata()
+        differences = _differences(json.loads(saved["settings"]), self._settings())
+        if differences:
+            raise CheckpointError(
+                f"{out} holds a run with other settings ({'; '.join(differences)}); choose another --out, or "
+                "give the settings it was begun with."
+            )
+        self._step = int(saved["step"])
+
+    @property
+    def finished(self) -> bool:
+        """The last step is done and its weights are written."""
+        return self._step >= self._config.train.steps and (self._out / "model.safetensors").is_file()
+
+    def restore(self, policy: Policy, average: AveragedModel, optimizer: Any) -> tuple[int, float]:
+        """Load the last checkpoint, if there is one; the steps done and the seconds they took."""
+        if self._step == 0:
+            return 0, 0.0
+        parts: dict[str, dict[str, Tensor]] = {"policy": {}, "average": {}, "optimizer": {}}
+        with safe_open(self._state, "pt") as file:
+            seconds = float(file.metadata()["seconds"])
+            for key in file.keys():  # noqa: SIM118 (safe_open is no mapping)
+                part, name = key.split("/", 1)
+                parts[part][name] = file.get_tensor(key)
+        policy.load_state_dict(parts["policy"])
+        average.load_state_dict(parts["average"])
+        moments: dict[int, dict[str, Tensor]] = {}
+        for key, value in parts["optimizer"].items():
+            index, name = key.split("/")
+            moments.setdefault(int(index), {})[name] = value
+        groups = optimizer.state_dict()["param_groups"]
+        optimizer.load_state_dict({"state": moments, "param_groups": groups})
+        return self._step, seconds
+
+    def begin(self, policy: Policy, seconds: float, done: int) -> None:
+        """Write what is known before the first step, and drop log lines beyond the checkpoint."""
+        self._out.mkdir(parents=True, exist_ok=True)
+        self._describe(policy, seconds)
+        lines = self._metrics.read_text().splitlines() if done and self._metrics.is_file() else []
+        kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= done]
+        write_atomically(self._metrics, "".join(line + "\n" for line in kept).encode())
+        self._board = SummaryWriter(str(self._out / "tensorboard"), purge_step=done or None)
+
+    def log(self, record: dict[str, float]) -> None:
+        """One line of metrics.jsonl, and the same to TensorBoard."""
+        with self._metrics.open("a") as file:
+            file.write(json.dumps(record) + "\n")
+        for name in ("loss", "lr", "gradient_norm", "samples_per_second"):
+            self._board.add_scalar(name, record[name], record["step"])
+
+    def save(self, policy: Policy, average: AveragedModel, optimizer: Any, step: int, seconds: float) -> None:
+        """A checkpoint: everything a resumed run needs in one file, replaced at once; then the averaged policy."""
+        tensors = {f"policy/{name}": x for name, x in policy.state_dict().items()}
+        tensors |= {f"average/{name}": x for name, x in average.state_dict().items()}
+        for index, moments in optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer/{index}/{name}": x for name, x in moments.items()}
+        metadata = {"step": str(step), "seconds": str(seconds), "settings": json.dumps(self._settings())}
+        averaged = average.module
+        assert isinstance(averaged, Policy)
+        # The weights first: a finished state without its weights would be taken for a finished run.
+        write_atomically(self._out / "model.safetensors", save(_contiguous(averaged.state_dict())))
+        self._describe(averaged, seconds)
+        write_atomically(self._state, save(_contiguous(tensors), metadata))
+        self._board.flush()
+
+    def _describe(self, policy: Policy, seconds: float) -> None:
+        description = {
+            "config": asdict(self._config),
+            "spec": policy.spec.to_dict(),
+            "seed": self._seed,
+            "train_seconds": round(seconds, 1),
+            "parameters": policy.parameter_count,
+            **provenance(),
+        }
+        write_json(self._out / "config.json", description)
+        write_atomically(self._out / "README.md", model_card(self._out.name, description).encode())
+
+    def _settings(self) -> dict[str, Any]:
+        """What must agree between the beginning of a run and its continuation."""
+        settings = asdict(self._config)
+        free = ("log_every", "checkpoint_every")
+        training = {key: value for key, value in settings["train"].items() if key not in free}
+        return json.loads(json.dumps({"policy": settings["policy"], "train": training, "seed": self._seed}))
+
+
+def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
+    found = []
+    for key in sorted(old.keys() | new.keys()):
+        a, b = old.get(key), new.get(key)
+        if isinstance(a, dict) and isinstance(b, dict):
+            found += _differences(a, b, f"{prefix}{key}.")
+        elif a != b:
+            found.append(f"{prefix}{key}: {a} there, {b} asked for")
+    return found
+
+
+def _contiguous(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: x.detach().cpu().contiguous() for name, x in tensors.items()}
+
+
+def _warm_up_average(power: float, most: float = 0.9999) -> Any:
+    """Averaging weights with decay 1 - (1 + n)^-power at update n, as Diffusion Policy warms up its average."""
+
+    @torch.no_grad()
+    def update(averages: list[Tensor], current: list[Tensor], count: Tensor | int) -> None:
+        decay = min(1 - (1 + float(count)) ** -power, most)
+        torch._foreach_lerp_(averages, current, 1 - decay)
+
+    return update
+
+
+def _generator(seed: int, step: int, accelerator: Accelerator) -> torch.Generator:
+    """Noise that depends on seed, step and process alone, so that a resumed run draws the same."""
+    generator = torch.Generator(accelerator.device)
+    return generator.manual_seed((seed * 1_000_003 + step) * 1_009 + accelerator.process_index)
+
+
+class _Interrupt:
+    is_set = False
+
+
+@contextmanager
+def _deferred_interrupt() -> Iterator[_Interrupt]:
+    """Ctrl-C sets a flag instead of breaking off in mid-step, so that a checkpoint can be written first."""
+    interrupt = _Interrupt()
+
+    def on_signal(*_: object) -> None:
+        interrupt.is_set = True
+
+    try:
+        before = signal.signal(signal.SIGINT, on_signal)
+    except ValueError:  # not in the main thread: nobody can press Ctrl-C here
+        yield interrupt
+        return
+    try:
+        yield interrupt
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -1,0 +1,136 @@
+"""Flow = space + prior + path + coupling: flow matching on a manifold. Read this file first.
+
+Training draws noise x_0, data x_1 and a time t, walks to x_t = x_0 Exp(t xi) with xi = Log(x_0^-1 x_1), and
+regresses the network's body velocity on xi. Sampling draws x_0 and integrates dx/dt = x v(x, t)^ to t = 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from geoflow.flows.couplings import independent
+from geoflow.flows.integrators import Integrator, euler, integrate
+from geoflow.flows.noise import Generators
+from geoflow.flows.paths import Geodesic, PathSample
+from geoflow.flows.priors import Prior, WrappedGaussian
+from geoflow.manifolds import Manifold
+
+Network = Callable[[Tensor, Tensor, Any], Tensor]
+"""net(features (B, ..., feature_dim), t (B,), cond) -> tangents (B, ..., tangent_dim); it knows no geometry."""
+Path = Callable[[Manifold, Tensor, Tensor, Tensor], PathSample]
+Coupling = Callable[[Manifold, Tensor, Tensor], tuple[Tensor, Tensor]]
+
+
+class Flow(nn.Module):
+    """Flow matching on ``space`` (Lipman et al. 2023; on manifolds Chen and Lipman 2023).
+
+    It has no parameters of its own: it is a module so that the prior's buffers move and save with a policy.
+
+        space = gf.Product(gf.SE3(), gf.Euclidean(1))
+        flow = gf.Flow(space)
+        loss = flow.loss(net, actions, cond=cond).mean()
+        chunk = flow.sample(net, cond=cond, horizon=16, steps=10)
+
+    Args:
+        space: The manifold; points lie in the last axis.
+        prior: p_0; a unit wrapped Gaussian at the identity by default.
+        path: The conditional path; the geodesic by default.
+        coupling: Which noise goes with which data; independent by default.
+        scale: Unit of the network's output, a number or shape (..., tangent_dim): v = scale * net(...).
+            The loss is taken in the same unit, so that every chunk step and every block of the tangent
+            counts alike when the scale is the spread of the data.
+    """
+
+    scale: Tensor
+
+    def __init__(
+        self,
+        space: Manifold,
+        prior: Prior | None = None,
+        path: Path | None = None,
+        coupling: Coupling = independent,
+        scale: Tensor | float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.space = space
+        self.prior = prior if prior is not None else WrappedGaussian(space)
+        self.path = path if path is not None else Geodesic()
+        self.coupling = coupling
+        self.register_buffer("scale", torch.as_tensor(scale, dtype=torch.get_default_dtype()).clone())
+
+    def velocity(self, net: Network, x: Tensor, t: Tensor, cond: Any = None) -> Tensor:
+        """Body velocities (B, ..., tangent_dim) at points x (B, ..., point_dim) and times t (B,)."""
+        return self.scale * net(self.space.features(x), t, cond)
+
+    def loss(self, net: Network, x_1: Tensor, cond: Any = None, *, generator: Generators = None) -> Tensor:
+        """The conditional flow matching loss of each batch element, shape (B,).
+
+        | (v_theta(x_t, t, cond) - xi) / scale |^2 in the metric of the space, mean over the inner axes
+        (chunk steps); Chen and Lipman 2023, eq. (7).
+
+        Args:
+            net: The network.
+            x_1: Data, shape (B, ..., point_dim).
+            cond: Handed to the network as it is.
+            generator: Source of randomness.
+        """
+        batch = x_1.shape[0]
+        with torch.no_grad():
+            x_0 = self.prior.sample(x_1.shape[:-1], generator).to(x_1.dtype)
+            x_0, x_1 = self.coupling(self.space, x_0, x_1)
+            t = _uniform(batch, generator, like=x_1)
+            sample = self.path(self.space, x_0, x_1, t.reshape(batch, *(1,) * (x_1.dim() - 2)))
+        error = net(self.space.features(sample.x_t), t, cond) - sample.v_t / self.scale
+        return self.space.squared_norm(error).reshape(batch, -1).mean(-1)
+
+    def sample(
+        self,
+        net: Network,
+        cond: Any = None,
+        *,
+        horizon: int | Sequence[int] = (),
+        batch: int | None = None,
+        steps: int = 10,
+        method: Integrator = euler,
+        generator: Generators = None,
+        path: bool = False,
+    ) -> Tensor:
+        """Draw points of shape (B, *horizon, point_dim).
+
+        Args:
+            net: The network.
+            cond: Handed to the network; its first axis gives B where it is a tensor.
+            horizon: Inner axes of a sample: 16 for a chunk of 16 steps, () for single points.
+            batch: B, where ``cond`` does not give it.
+            steps: Integration steps.
+            method: The integrator.
+            generator: Source of randomness, or one generator per batch element.
+            path: Return all states, shape (steps + 1, B, *horizon, point_dim).
+
+        Raises:
+            ValueError: B is neither given nor in ``cond``; fewer than one step.
+        """
+        if batch is None:
+            if not isinstance(cond, Tensor):
+                raise ValueError("how many samples? Give batch=..., or cond as a tensor of shape (B, ...).")
+            batch = cond.shape[0]
+        inner = (horizon,) if isinstance(horizon, int) else tuple(horizon)
+        x_0 = self.prior.sample((batch, *inner), generator)
+
+        def velocity(x: Tensor, t: float) -> Tensor:
+            return self.velocity(net, x, x.new_full((batch,), t), cond)
+
+        return integrate(self.space, velocity, x_0, steps, method, path=path)
+
+
+def _uniform(batch: int, generator: Generators, *, like: Tensor) -> Tensor:
+    """Times t ~ U[0, 1), shape (B,), stratified over the batch: one in each of B equal intervals, shuffled."""
+    single = generator if isinstance(generator, torch.Generator) else None
+    device = single.device if single is not None else like.device
+    jitter = torch.rand(batch, generator=single, device=device, dtype=like.dtype)
+    order = torch.randperm(batch, generator=single, device=device)
+    return ((order + jitter) / batch).to(like.device)

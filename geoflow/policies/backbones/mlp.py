@@ -1,0 +1,33 @@
+"""ResidualMLP: a chunk as one vector through residual blocks."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from geoflow.policies.backbones.time import TimeEmbedding
+
+
+class ResidualMLP(nn.Module):
+    """(B, T, inputs), (B,), (B, cond) -> (B, T, outputs).
+
+    Chunk, time and condition enter the first layer together; each block is x + W_2 silu(W_1 norm(x)).
+    """
+
+    def __init__(self, *, horizon: int, inputs: int, outputs: int, cond: int, width: int, depth: int) -> None:
+        super().__init__()
+        self._shape = (horizon, outputs)
+        self.time = TimeEmbedding(64)
+        self.enter = nn.Linear(horizon * inputs + 64 + cond, width)
+        self.blocks = nn.ModuleList(
+            nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
+            for _ in range(depth)
+        )
+        self.leave = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, horizon * outputs))
+
+    def forward(self, features: Tensor, t: Tensor, cond: Tensor) -> Tensor:
+        """Predict."""
+        x = self.enter(torch.cat([features.flatten(1), self.time(t), cond], -1))
+        for block in self.blocks:
+            x = x + block(x)
+        return self.leave(x).unflatten(-1, self._shape)
