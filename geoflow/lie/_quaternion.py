@@ -1,0 +1,65 @@
+"""Quaternion arithmetic on components: vectors (3, ...), scalars (...), quaternions as (w, u)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from geoflow.lie import series
+
+
+def dot(a: Tensor, b: Tensor) -> Tensor:
+    """a . b over the component axis."""
+    return (a * b).sum(0)
+
+
+def cross(a: Tensor, b: Tensor) -> Tensor:
+    """a x b over the component axis."""
+    return torch.linalg.cross(a, b, dim=0)
+
+
+def multiply(w0: Tensor, u0: Tensor, w1: Tensor, u1: Tensor) -> tuple[Tensor, Tensor]:
+    """The Hamilton product of two quaternions."""
+    return w0 * w1 - dot(u0, u1), w0 * u1 + w1 * u0 + cross(u0, u1)
+
+
+def rotate(w: Tensor, u: Tensor, a: Tensor) -> Tensor:
+    """R(q) a = a + 2 w (u x a) + 2 u x (u x a); with -w in place of w it is R(q)^T a."""
+    c = 2 * cross(u, a)
+    return a + w * c + cross(u, c)
+
+
+def short_way(w: Tensor, u: Tensor) -> Tensor:
+    """The sign, +1 or -1, that turns q into the representative with w >= 0.
+
+    At w = 0 (half turns) the first nonzero component of u decides, so that q and -q always give one answer.
+    The weights are far below rounding wherever w itself is not.
+    """
+    key = torch.add(torch.add(torch.add(w, u[0], alpha=1e-18), u[1], alpha=1e-24), u[2], alpha=1e-30)
+    return torch.sign(key)
+
+
+def half_angle(w: Tensor, n2: Tensor) -> tuple[Tensor, Tensor]:
+    """(2 k, z) with z = tan^2(phi/4) and phi/sin(phi) = 2 k atan(sqrt z)/sqrt z, from w >= 0 and n2 = |u|^2.
+
+    Two half-angle steps bring the argument of the arc tangent below 0.42, where atan(sqrt z)/sqrt z is a
+    short polynomial: no atan2, no division by |u|, smooth from the identity up to and including half turns.
+    """
+    c = (0.5 * w + 0.5).sqrt()
+    k = 1 / (c + c * c)
+    return 2 * k, 0.25 * n2 * k * k
+
+
+def log_weights(w: Tensor, n2: Tensor) -> tuple[Tensor, Tensor]:
+    """(g, k) with omega = 2 g u and k = d(phi^2) g^3, from w >= 0 and n2 = |u|^2."""
+    scale, z = half_angle(w, n2)
+    arc, d = series.polynomials(("atan_z", "d_z"), z)
+    g = scale * arc
+    return g, d * g * g * g
+
+
+def exp_weights(s: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """(cos phi, sin(phi)/theta, e(theta^2)) with phi = theta/2, from s = theta^2 of any size."""
+    quarter = 0.25 * s
+    cos, sinc, e = series.evaluate(("cos", "sinc", "e"), (quarter, quarter, s))
+    return cos, 0.5 * sinc, e

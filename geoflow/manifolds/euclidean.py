@@ -1,0 +1,87 @@
+"""R^n with one isotropic unit: |v|^2 / scale^2."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from geoflow.manifolds.base import Manifold, check_last_axis
+
+
+@dataclass(frozen=True)
+class Euclidean(Manifold):
+    """R^n; points, tangents and features are the same n numbers.
+
+    Args:
+        n: Dimension.
+        scale: The length that counts as 1 in ``squared_norm``.
+    """
+
+    n: int
+    scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.n < 1:
+            raise ValueError(f"expected a dimension n >= 1; got {self.n}.")
+        if not self.scale > 0:
+            raise ValueError(f"expected a positive scale; got {self.scale}.")
+
+    @property
+    def point_dim(self) -> int:
+        """n."""
+        return self.n
+
+    @property
+    def tangent_dim(self) -> int:
+        """n."""
+        return self.n
+
+    @property
+    def feature_dim(self) -> int:
+        """n."""
+        return self.n
+
+    def exp(self, x: Tensor, v: Tensor) -> Tensor:
+        """x + v."""
+        check_last_axis(x, self.n, f"points of {self}")
+        check_last_axis(v, self.n, f"tangents of {self}")
+        return x + v
+
+    def log(self, x: Tensor, y: Tensor) -> Tensor:
+        """y - x."""
+        check_last_axis(x, self.n, f"points of {self}")
+        check_last_axis(y, self.n, f"points of {self}")
+        return y - x
+
+    def geodesic(self, x: Tensor, y: Tensor, t: Tensor | float) -> tuple[Tensor, Tensor]:
+        """(x + t (y - x), y - x)."""
+        v = self.log(x, y)
+        if isinstance(t, Tensor):
+            t = t.to(v.dtype).unsqueeze(-1)
+        x_t = x + t * v
+        return x_t, v.expand(x_t.shape)
+
+    def squared_norm(self, v: Tensor) -> Tensor:
+        """|v|^2 / scale^2."""
+        return (v * v).sum(-1) / self.scale**2
+
+    def project(self, x: Tensor) -> Tensor:
+        """x: every n numbers are a point."""
+        check_last_axis(x, self.n, f"points of {self}")
+        return x
+
+    def identity(
+        self, *shape: int, dtype: torch.dtype | None = None, device: torch.device | str | None = None
+    ) -> Tensor:
+        """The origin (*shape, n)."""
+        return torch.zeros(*shape, self.n, dtype=dtype, device=device)
+
+    def features(self, x: Tensor) -> Tensor:
+        """x."""
+        return self.project(x)
+
+    def from_features(self, f: Tensor) -> Tensor:
+        """f."""
+        return self.project(f)

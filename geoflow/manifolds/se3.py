@@ -1,0 +1,83 @@
+"""The group of poses SE(3), whose geodesics here are screws: group geodesics x Exp(t xi)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from geoflow.lie import se3
+from geoflow.manifolds.base import Manifold, check_unit
+
+
+@dataclass(frozen=True)
+class SE3(Manifold):
+    """Poses (x y z qw qx qy qz) with body twists (v, omega) and |xi|^2 = |v|^2 / length^2 + |omega|^2.
+
+    SE(3) has no bi-invariant metric: ``length`` says how many metres count as one radian, and ``distance`` is
+    the norm of the logarithm, which is symmetric and left invariant but no Riemannian distance. For the product
+    metric, with straight lines of the origin, use ``Product(Euclidean(3), SO3())``: the storage is the same.
+    """
+
+    length: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not self.length > 0:
+            raise ValueError(f"expected a positive length [m]; got {self.length}.")
+
+    @property
+    def point_dim(self) -> int:
+        """7: x y z qw qx qy qz."""
+        return 7
+
+    @property
+    def tangent_dim(self) -> int:
+        """6: v [m], omega [rad], body frame."""
+        return 6
+
+    @property
+    def feature_dim(self) -> int:
+        """9: position and the first two columns of R."""
+        return 9
+
+    def exp(self, x: Tensor, v: Tensor) -> Tensor:
+        """x Exp(v)."""
+        return se3.compose(x, se3.exp(v))
+
+    def log(self, x: Tensor, y: Tensor) -> Tensor:
+        """Log(x^-1 y)."""
+        return se3.log(se3.compose(se3.inverse(x), y))
+
+    def geodesic(self, x: Tensor, y: Tensor, t: Tensor | float) -> tuple[Tensor, Tensor]:
+        """The screw from x to y and its body twist, fused."""
+        return se3.geodesic(x, y, t)
+
+    def squared_norm(self, v: Tensor) -> Tensor:
+        """|v|^2 / length^2 + |omega|^2."""
+        squares = v * v
+        return squares[..., :3].sum(-1) / self.length**2 + squares[..., 3:].sum(-1)
+
+    def project(self, x: Tensor) -> Tensor:
+        """The pose with its quaternion scaled to unit norm."""
+        return se3.normalise(x)
+
+    def identity(
+        self, *shape: int, dtype: torch.dtype | None = None, device: torch.device | str | None = None
+    ) -> Tensor:
+        """The identity pose (*shape, 7)."""
+        return se3.identity(*shape, dtype=dtype, device=device)
+
+    def features(self, x: Tensor) -> Tensor:
+        """(p, R[:, 0], R[:, 1])."""
+        return se3.to_6d(x, by="columns")
+
+    def from_features(self, f: Tensor) -> Tensor:
+        """Position as it is, Gram-Schmidt on two columns."""
+        return se3.from_6d(f, by="columns")
+
+    def check(self, x: Tensor) -> Tensor:
+        """x itself, or a sentence about what is wrong with it."""
+        super().check(x)
+        check_unit(x[..., 3:], str(self))
+        return x

@@ -1,0 +1,81 @@
+"""The rotation group SO(3): points are unit quaternions wxyz, tangents are body rotation vectors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from geoflow.lie import so3
+from geoflow.manifolds.base import Manifold, check_unit
+
+
+@dataclass(frozen=True)
+class SO3(Manifold):
+    """Rotations with the bi-invariant metric |omega|^2 [rad^2]; q and -q are the same point."""
+
+    @property
+    def point_dim(self) -> int:
+        """4: qw qx qy qz."""
+        return 4
+
+    @property
+    def tangent_dim(self) -> int:
+        """3: omega, body frame [rad]."""
+        return 3
+
+    @property
+    def feature_dim(self) -> int:
+        """6: the first two columns of R."""
+        return 6
+
+    def exp(self, x: Tensor, v: Tensor) -> Tensor:
+        """x Exp(v)."""
+        return so3.compose(x, so3.exp(v))
+
+    def log(self, x: Tensor, y: Tensor) -> Tensor:
+        """Log(x^-1 y)."""
+        return so3.log(so3.compose(so3.inverse(x), y))
+
+    def geodesic(self, x: Tensor, y: Tensor, t: Tensor | float) -> tuple[Tensor, Tensor]:
+        """Spherical interpolation and its body angular velocity, fused."""
+        return so3.geodesic(x, y, t)
+
+    def squared_norm(self, v: Tensor) -> Tensor:
+        """|omega|^2."""
+        return (v * v).sum(-1)
+
+    def project(self, x: Tensor) -> Tensor:
+        """x / |x|."""
+        return so3.normalise(x)
+
+    def identity(
+        self, *shape: int, dtype: torch.dtype | None = None, device: torch.device | str | None = None
+    ) -> Tensor:
+        """No rotation (*shape, 4)."""
+        return so3.identity(*shape, dtype=dtype, device=device)
+
+    def random_uniform(
+        self,
+        *shape: int,
+        generator: torch.Generator | None = None,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+    ) -> Tensor:
+        """Haar-uniform rotations (*shape, 4)."""
+        return so3.random_uniform(*shape, generator=generator, dtype=dtype, device=device)
+
+    def features(self, x: Tensor) -> Tensor:
+        """R[:, 0] and R[:, 1], one after the other."""
+        return so3.to_6d(x, by="columns")
+
+    def from_features(self, f: Tensor) -> Tensor:
+        """Gram-Schmidt on two columns."""
+        return so3.from_6d(f, by="columns")
+
+    def check(self, x: Tensor) -> Tensor:
+        """x itself, or a sentence about what is wrong with it."""
+        super().check(x)
+        check_unit(x, str(self))
+        return x
