@@ -1,0 +1,294 @@
+"""Evaluation: success of a trained policy on held-out scenes, for each number of network evaluations."""
+
+from __future__ import annotations
+
+import hashlib
+import statistics
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from geoflow.experiments.config import EnvConfig, EvaluateConfig
+from geoflow.experiments.environments import make_env
+from geoflow.experiments.json_files import read_json, write_json
+from geoflow.experiments.players import Game, Job, Played, play
+from geoflow.experiments.proportions import wilson_interval
+from geoflow.experiments.provenance import cores, provenance
+from geoflow.experiments.rollout import BLOCK, Episode, Solver, check_env
+from geoflow.flows import INTEGRATORS
+from geoflow.policies.base import Policy
+from geoflow.policies.checkpoint import CheckpointError, load_policy
+from geoflow.policies.config import PolicyConfig
+
+FORMAT = "geoflow-evaluation"
+LATENCY_CALLS = 50
+FEW_STEP_SOLVERS = ("ddim", "dpmsolver++")
+ANCESTRAL = Solver(100, "ddpm")
+
+
+def solvers(policy: PolicyConfig, nfe: tuple[int, ...]) -> list[Solver]:
+    """The cells of an evaluation: a flow by its own integrator; a diffusion fairly, by three solvers.
+
+    DDPM is sampled by its hundred ancestral steps, and by DDIM and DPM-Solver++ where there are fewer. A
+    method that costs several evaluations a step is left out where nfe is no multiple of them.
+
+    Raises:
+        ValueError: no nfe, one below 1, or none that the method can take.
+    """
+    if not nfe or min(nfe) < 1:
+        raise ValueError(f"nfe={list(nfe)}; a chunk needs at least 1 evaluation; give such as 1 2 4 10.")
+    counts = sorted(set(nfe))
+    if policy.type == "ddpm":
+        few = [Solver(n, name) for name in FEW_STEP_SOLVERS for n in counts if n < ANCESTRAL.nfe]
+        if counts[-1] > ANCESTRAL.nfe:
+            raise ValueError(f"nfe={counts[-1]}; a diffusion policy takes at most its {ANCESTRAL.nfe} steps.")
+        return [*few, ANCESTRAL]
+    each = INTEGRATORS[policy.solver].evaluations if policy.solver in INTEGRATORS else 1
+    cells = [Solver(n, policy.solver) for n in counts if n % each == 0]
+    if not cells:
+        raise ValueError(f"nfe={counts}; {policy.solver} takes a multiple of {each} evaluations.")
+    return cells
+
+
+def policy_name(policy: PolicyConfig) -> str:
+    """What a reader calls it: SE(3) flow, Euclidean flow, DDPM, ..."""
+    if policy.type == "ddpm":
+        return "DDPM"
+    geometry = {"SE3": "SE(3)", "R3xSO3": "R³×SO(3)"}.get(policy.manifold, policy.manifold)
+    return f"{geometry} {policy.type}"
+
+
+def evaluate(
+    run: Path | str,
+    config: EvaluateConfig | None = None,
+    device: str = "cpu",
+    out: Path | str | None = None,
+    env: EnvConfig | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """Roll a trained policy out on held-out scenes and keep every episode.
+
+    A cell (nfe, solver) that is finished stays as it is, so an interrupted evaluation continues, and one with
+    more nfe adds to it; cells of other weights are dropped. Results are the same for any number of processes.
+
+    Args:
+        run: The folder of a trained policy.
+        config: How many scenes, which nfe; see `EvaluateConfig`.
+        device: Where the network runs: cpu, cuda, or auto for a GPU if there is one. Latency is measured there too, on one thread.
+        out: The JSON file; by default eval.json in the run's folder.
+        env: Another env than the one trained on, such as a harder level.
+        overwrite: Redo finished cells.
+
+    Returns:
+        The path of the JSON file.
+
+    Raises:
+        CheckpointError: the folder is no trained policy.
+        ValueError: unknown env, one that the policy does not fit, nfe below 1, no episodes, execute too long.
+    """
+    run, config = Path(run), config or EvaluateConfig()
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    policy = load_policy(run, device)
+    meta = read_json(run / "config.json")
+    env = env or _trained_env(meta, policy)
+    execute = _execute(config, policy)
+    if config.episodes < 1:
+        raise ValueError(f"episodes={config.episodes}; give at least 1, and 100 for a claim.")
+    cells = solvers(policy.config, config.nfe)
+    path = Path(out) if out is not None else run / "eval.json"
+    weights = _fingerprint(run / "model.safetensors")
+    identity = {
+        cell: _Identity(cell.nfe, cell.name, env.id, dict(env.kwargs), execute, config.first_seed, weights)
+        for cell in cells
+    }
+    records = [] if overwrite else _finished(path, weights)
+    enough = [_identity(record) for record in records if record["episodes"] >= config.episodes]
+    todo = [cell for cell in cells if identity[cell] not in enough]
+    if not todo:
+        tqdm.write(f"{path} holds all that was asked for; --overwrite does it again.")
+        return path
+    with _one_thread():
+        probe = make_env(env)
+        try:
+            check_env(probe, policy, env.id)
+            latency = {cell: measure_latency(policy, probe, cell) for cell in todo}
+            facts = _policy_facts(policy, meta, run) | _task_facts(probe, env)
+        finally:
+            probe.close()
+        facts |= {"device": device, **provenance(device)}
+        for cell, episodes, cost in _play(Game(str(run), device, env, execute), todo, config):
+            record = facts | asdict(identity[cell]) | latency[cell] | cost | summary(episodes)
+            record["episode_records"] = [asdict(episode) for episode in episodes]
+            records = [old for old in records if _identity(old) != identity[cell]] + [record]
+            write_json(path, {"format": FORMAT, "version": 1, "records": records})
+    return path
+
+
+def read_evaluation(path: Path) -> list[dict[str, Any]]:
+    """The records of an evaluation file.
+
+    Raises:
+        ValueError: the file is missing, or is of another format.
+    """
+    if not path.is_file():
+        raise ValueError(f"{path} is missing; make it with `geoflow evaluate {path.parent}`.")
+    content = read_json(path)
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise ValueError(f"{path} is no evaluation; make one with `geoflow evaluate {path.parent}`.")
+    return content["records"]
+
+
+def summary(episodes: list[Episode]) -> dict[str, Any]:
+    """Success with its 95 % interval, failure kinds, modes and steps."""
+    successes = sum(episode.success for episode in episodes)
+    low, high = wilson_interval(successes, len(episodes))
+    return {
+        "episodes": len(episodes),
+        "successes": successes,
+        "success_rate": successes / len(episodes),
+        "ci_low": low,
+        "ci_high": high,
+        "mean_steps": statistics.fmean(episode.steps for episode in episodes),
+        "failures": dict(Counter(episode.failure for episode in episodes if not episode.success)),
+        "modes": {str(mode): n for mode, n in sorted(Counter(e.mode for e in episodes if e.success).items())},
+    }
+
+
+def measure_latency(policy: Policy, env: Any, cell: Solver, calls: int = LATENCY_CALLS) -> dict[str, float]:
+    """Time from one observation to one chunk in ms: median and 95th percentile over ``calls`` calls."""
+    obs, _ = env.reset(seed=0)
+    steps = policy.config.observation_steps
+    window = {name: torch.as_tensor(value)[None].repeat_interleave(steps, 0) for name, value in obs.items()}
+    times = []
+    for _ in range(calls + 5):
+        begin = time.perf_counter()
+        policy.act(window, nfe=cell.nfe, solver=cell.name).cpu()
+        times.append(1e3 * (time.perf_counter() - begin))
+    times = times[5:]  # the first calls allocate
+    return {
+        "latency_ms_median": statistics.median(times),
+        "latency_ms_p95": statistics.quantiles(times, n=20)[-1],
+        "latency_calls": calls,
+    }
+
+
+@dataclass(frozen=True)
+class _Identity:
+    """What makes two cells the same measurement."""
+
+    nfe: int
+    solver: str
+    env_id: str
+    env_kwargs: dict[str, Any]
+    execute: int
+    first_seed: int
+    weights: str
+
+
+def _play(
+    game: Game, cells: list[Solver], config: EvaluateConfig
+) -> Iterator[tuple[Solver, list[Episode], dict[str, float]]]:
+    """Every cell's episodes, as cells finish; blocks of scenes go to whichever process is free."""
+    seeds = tuple(range(config.first_seed, config.first_seed + config.episodes))
+    blocks = [seeds[i : i + BLOCK] for i in range(0, len(seeds), BLOCK)]
+    jobs = [Job(cell, block) for cell in cells for block in blocks]
+    done: dict[Solver, dict[int, Played]] = {cell: {} for cell in cells}
+    workers = min(config.workers or cores(), len(jobs))
+    begin, steps = time.perf_counter(), 0
+    with tqdm(total=len(cells) * len(seeds), desc=f"evaluate {Path(game.run).name}", unit="episode") as bar:
+        for index, played in play(game, jobs, workers):
+            cell = jobs[index].solver
+            done[cell][index] = played
+            bar.update(len(played.episodes))
+            steps += played.steps
+            rate = steps / (time.perf_counter() - begin)
+            bar.set_postfix_str(f"{cell.name}, NFE {cell.nfe}, {rate:.0f} env steps/s")
+            if len(done[cell]) == len(blocks):
+                parts = [done[cell][i] for i in sorted(done[cell])]
+                yield cell, [e for part in parts for e in part.episodes], _cost(parts, workers)
+
+
+def _cost(parts: list[Played], workers: int) -> dict[str, float]:
+    """Speed of one process: simulation and network together."""
+    seconds = sum(part.seconds for part in parts)
+    return {
+        "env_steps_per_second": sum(part.steps for part in parts) / seconds,
+        "chunks_per_second": sum(part.chunks for part in parts) / seconds,
+        "evaluate_seconds": seconds / workers,
+        "workers": workers,
+    }
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """One torch thread: a chunk is too small to gain from more, and rollouts already use every core."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+# Facts of a record.
+
+
+def _policy_facts(policy: Policy, meta: Mapping[str, Any], run: Path) -> dict[str, Any]:
+    return {
+        "policy": policy_name(policy.config),
+        "run": str(run),
+        "manifold": policy.config.manifold,
+        "frame": policy.config.frame,
+        "seed": meta.get("seed"),
+        "train_seconds": meta.get("train_seconds"),
+        "parameters": policy.parameter_count,
+    }
+
+
+def _task_facts(env: Any, config: EnvConfig) -> dict[str, Any]:
+    """The task's own answer where it gives one, since a config states only what differs from defaults."""
+
+    def knob(name: str) -> Any:
+        return config.kwargs.get(name, getattr(env.unwrapped, name, None))
+
+    return {"level": knob("level"), "robot": knob("robot"), "in_hand": knob("in_hand")}
+
+
+def _trained_env(meta: Mapping[str, Any], policy: Policy) -> EnvConfig:
+    env = meta["config"].get("env", {})
+    return EnvConfig(env.get("id", policy.spec.env_id), env.get("kwargs", {}))
+
+
+def _execute(config: EvaluateConfig, policy: Policy) -> int:
+    execute = config.execute or policy.config.execute
+    if not 1 <= execute <= policy.config.horizon:
+        raise ValueError(
+            f"execute={execute}; it lies between 1 and the policy's horizon {policy.config.horizon}, "
+            "or is 0 for the policy's own."
+        )
+    return execute
+
+
+def _fingerprint(weights: Path) -> str:
+    if not weights.is_file():
+        raise CheckpointError(f"{weights} is missing; an evaluation needs a run folder on this machine.")
+    return hashlib.sha256(weights.read_bytes()).hexdigest()[:16]
+
+
+def _finished(path: Path, weights: str) -> list[dict[str, Any]]:
+    """Records of these very weights; the others are of a policy that is no more."""
+    if not path.exists():
+        return []
+    return [record for record in read_evaluation(path) if record["weights"] == weights]
+
+
+def _identity(record: Mapping[str, Any]) -> _Identity:
+    return _Identity(**{name: record[name] for name in _Identity.__dataclass_fields__})

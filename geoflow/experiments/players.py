@@ -1,0 +1,128 @@
+"""Players: processes that roll a policy out, each on one core, for as long as there are scenes."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from multiprocessing.connection import wait
+
+import torch
+
+from geoflow.experiments.config import EnvConfig
+from geoflow.experiments.rollout import Episode, Solver, make_block, run_block
+from geoflow.policies.checkpoint import load_policy
+
+
+@dataclass(frozen=True)
+class Game:
+    """Who plays what: everything a process needs to begin."""
+
+    run: str
+    device: str
+    env: EnvConfig
+    execute: int
+
+
+@dataclass(frozen=True)
+class Job:
+    """A block of scenes, and how chunks are sampled in it."""
+
+    solver: Solver
+    seeds: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Played:
+    """What a job gave, and what it cost."""
+
+    episodes: list[Episode]
+    chunks: int
+    seconds: float
+
+    @property
+    def steps(self) -> int:
+        """Environment steps."""
+        return sum(episode.steps for episode in self.episodes)
+
+
+class Player:
+    """One policy and one block of envs."""
+
+    def __init__(self, game: Game) -> None:
+        self._policy, self._execute = load_policy(game.run, game.device), game.execute
+        self._block = make_block(game.env)
+
+    def play(self, job: Job) -> Played:
+        """Play a block of scenes to the end."""
+        begin = time.perf_counter()
+        episodes, chunks = run_block(self._block, self._policy, job.seeds, job.solver, self._execute)
+        return Played(episodes, chunks, time.perf_counter() - begin)
+
+    def close(self) -> None:
+        """Close the envs."""
+        self._block.close()
+
+
+def play(game: Game, jobs: Sequence[Job], workers: int) -> Iterator[tuple[int, Played]]:
+    """Index and result of each job, as they finish; one worker plays in this process.
+
+    Raises:
+        RuntimeError: a process died, as it does when the system runs out of memory.
+    """
+    if workers <= 1:
+        player = Player(game)
+        try:
+            for index, job in enumerate(jobs):
+                yield index, player.play(job)
+        finally:
+            player.close()
+        return
+    # Spawn: a forked copy of a process in which torch or OpenGL has started threads may hang.
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start, (game,))
+    try:
+        running = {pool.submit(_play, job): index for index, job in enumerate(jobs)}
+        for future in as_completed(running):
+            yield running.pop(future), future.result()
+    except BrokenProcessPool as error:
+        raise RuntimeError(
+            "an evaluation process died, perhaps for want of memory; what is finished is kept, and the same "
+            "command with fewer workers continues."
+        ) from error
+    finally:
+        processes = list((pool._processes or {}).values())
+        pool.shutdown(wait=False, cancel_futures=True)
+        for process in processes:
+            process.terminate()
+        for process in processes:
+            process.join()
+
+
+_player: Player | None = None
+
+
+def _start(game: Game) -> None:
+    global _player
+    # The parent answers Ctrl-C; and a parent that was killed outright leaves no process behind.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
+    torch.set_num_threads(1)
+    _player = Player(game)
+
+
+def _end_with(sentinel: int) -> None:
+    wait([sentinel])
+    os._exit(1)
+
+
+def _play(job: Job) -> Played:
+    assert _player is not None
+    return _player.play(job)

@@ -1,0 +1,169 @@
+"""Rollouts: a block of scenes, stepped together in a vector env, one policy batched over them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+
+from geoflow.experiments.config import EnvConfig
+from geoflow.experiments.environments import make_env
+from geoflow.policies.base import Policy
+
+BLOCK = 10
+"""Scenes stepped together. Blocks are the same for any number of processes, and so are the results."""
+
+FAILURES = {
+    "no_grasp": "no grasp",
+    "dropped": "dropped",
+    "misaligned": "misaligned",
+    "not_deep_enough": "not deep enough",
+    "physics": "physics warning",
+    "invalid_action": "invalid action",
+    "unnamed": "unnamed",
+}
+"""Failure kind -> words. `invalid_action`: the policy gave NaN; `unnamed`: the task does not say."""
+
+
+@dataclass(frozen=True)
+class Episode:
+    """How one scene ended.
+
+    Attributes:
+        seed: The seed the scene was reset with.
+        success: Whether the task said so at the last step.
+        steps: Environment steps taken.
+        failure: "" or why not, in the task's words.
+        mode: Which of the symmetric solutions was nearest at the end; -1 where the task has none.
+        final: The task's last info, what of it is a number or a word.
+    """
+
+    seed: int
+    success: bool
+    steps: int
+    failure: str
+    mode: int
+    final: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Solver:
+    """How chunks are sampled: network evaluations, and by which method."""
+
+    nfe: int
+    name: str
+
+
+class Freeze(gym.Wrapper):
+    """Holds an env at its last observation once its episode is over, while its neighbours go on.
+
+    A vector env would otherwise reset it, and spend steps on scenes that nobody asked for.
+    """
+
+    def __init__(self, env: gym.Env) -> None:
+        super().__init__(env)
+        self.over = True
+        self.steps = 0
+        self.last_info: dict[str, Any] = {}
+
+    def reset(self, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
+        """Begin an episode."""
+        self._obs, self.last_info = self.env.reset(**kwargs)
+        self.over, self.steps = False, 0
+        return self._obs, {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        """Step, unless the episode is over; an action that is not finite ends it."""
+        if not self.over and not np.isfinite(action).all():
+            self.over, self.last_info = True, {"is_success": False, "failure": "invalid_action"}
+        if not self.over:
+            self._obs, _, terminated, truncated, self.last_info = self.env.step(action)
+            self.steps += 1
+            self.over = terminated or truncated
+        return self._obs, 0.0, False, False, {}
+
+
+def make_block(env: EnvConfig, size: int = BLOCK) -> SyncVectorEnv:
+    """A vector env for up to ``size`` scenes at once."""
+    return SyncVectorEnv([lambda: Freeze(make_env(env))] * size, autoreset_mode=AutoresetMode.DISABLED)
+
+
+def check_env(env: gym.Env, policy: Policy, name: str) -> None:
+    """Raise ValueError where a policy cannot act in an env: other observations, rate or action."""
+    spaces = getattr(env.observation_space, "spaces", None)
+    offered = {key: tuple(space.shape) for key, space in spaces.items()} if spaces else {}
+    trained = {key: tuple(shape) for key, shape in policy.spec.shapes.items()}
+    if {key: offered.get(key) for key in trained} != trained:
+        raise ValueError(
+            f"env {name!r} offers the observations {_shapes(offered) if spaces else env.observation_space}; "
+            f"the policy was trained on {_shapes(trained)} of {policy.spec.env_id!r}, and needs them."
+        )
+    if env.action_space.shape != (policy.spec.action_dim,):
+        raise ValueError(
+            f"env {name!r} takes actions of shape {env.action_space.shape}; the policy was trained to give "
+            f"({policy.spec.action_dim},): a pose of 7 numbers and {policy.spec.action_dim - 7} more."
+        )
+    rate = getattr(env.unwrapped, "control_hz", policy.spec.control_hz)
+    if float(rate) != float(policy.spec.control_hz):
+        raise ValueError(
+            f"env {name!r} runs at {rate:g} actions a second; the policy was trained at "
+            f"{policy.spec.control_hz:g}, and needs an env of that rate."
+        )
+
+
+def run_block(
+    block: SyncVectorEnv, policy: Policy, seeds: Sequence[int], solver: Solver, execute: int
+) -> tuple[list[Episode], int]:
+    """Play the scenes ``seeds`` to their ends, and count the chunks predicted.
+
+    Every scene draws its noise from a generator of its own, seeded like the scene, so all policies meet the
+    same scenes and the same noise.
+    """
+    size = block.num_envs
+    if len(seeds) > size:
+        raise ValueError(f"{len(seeds)} scenes in a block of {size} envs; give at most {size} seeds.")
+    padding = size - len(seeds)
+    obs, _ = block.reset(seed=[*seeds, *[seeds[-1]] * padding])
+    block.set_attr("over", [False] * len(seeds) + [True] * padding)
+    past = policy.config.observation_steps
+    window = {key: np.repeat(value[:, None], past, 1) for key, value in obs.items()}
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    actions = np.tile(np.asarray(block.single_action_space.sample()), (size, execute, 1))
+    chunks = 0
+    while (live := np.flatnonzero(~np.array(block.get_attr("over")))).size:
+        predicted = policy.act(
+            {key: torch.from_numpy(value[live]) for key, value in window.items()},
+            nfe=solver.nfe,
+            solver=solver.name,
+            generator=[generators[row] for row in live],
+        )
+        actions[live] = predicted[:, :execute].cpu().numpy()
+        chunks += len(live)
+        for step in range(execute):
+            obs, *_ = block.step(actions[:, step])
+            window = {key: np.concatenate([window[key][:, 1:], obs[key][:, None]], 1) for key in window}
+    ends = zip(seeds, block.get_attr("steps"), block.get_attr("last_info"), strict=False)
+    return [_episode(seed, steps, info) for seed, steps, info in ends], chunks
+
+
+def _episode(seed: int, steps: int, info: Mapping[str, Any]) -> Episode:
+    success = bool(info.get("is_success", False))
+    failure = "" if success else str(info.get("failure") or "unnamed")
+    final = {key: plain for key, value in info.items() if (plain := _plain(value)) is not None}
+    return Episode(int(seed), success, int(steps), failure, int(info.get("mode", -1)), final)
+
+
+def _plain(value: Any) -> Any:
+    """What of an info can stand in JSON: words, numbers, short vectors."""
+    if isinstance(value, (np.ndarray, np.generic)):
+        value = value.tolist() if value.size <= 16 else None
+    return value if isinstance(value, (bool, int, float, str, list)) else None
+
+
+def _shapes(shapes: Mapping[str, tuple[int, ...]]) -> str:
+    return ", ".join(f"{key} {list(shape)}" for key, shape in shapes.items())
