@@ -15,16 +15,18 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from safetensors import safe_open
-from safetensors.torch import save
+from safetensors.torch import save_file
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
+from geoflow.data.atomic import replacing, write_text
 from geoflow.data.chunks import Chunks
+from geoflow.data.demonstrations import Demonstrations
 from geoflow.experiments.config import Config, TrainConfig
 from geoflow.experiments.model_card import model_card
-from geoflow.experiments.provenance import provenance, write_atomically, write_json
+from geoflow.experiments.provenance import provenance
 from geoflow.policies.base import Policy, PolicySpec
 from geoflow.policies.checkpoint import CheckpointError, build_policy
 
@@ -59,8 +61,9 @@ def train(config: Config, out: Path, seed: int = 0, device: str = "auto", *, res
     if run.finished:
         tqdm.write(f"{out} is trained already ({settings.steps} steps).")
         return out
+    with Demonstrations(settings.demos) as demonstrations:
+        demonstrations.expect(env_id=config.env.id)
     chunks = Chunks(settings.demos, config.policy.horizon, config.policy.observation_steps)
-    chunks.meta.expect(env_id=config.env.id)
     torch.manual_seed(seed)
     policy = build_policy(config.policy, PolicySpec.of(chunks))
     policy.fit(chunks)
@@ -81,7 +84,9 @@ def train(config: Config, out: Path, seed: int = 0, device: str = "auto", *, res
     logged, started = time.perf_counter(), time.perf_counter() - seconds
     with bar, _deferred_interrupt() as interrupted:
         for step in range(done, settings.steps):
-            batch = chunks.batch(chunks.shuffled(step, settings.batch_size, seed)[window]).to(accelerator.device)
+            batch = chunks.batch(chunks.shuffled(step, settings.batch_size, seed)[window]).to(
+                accelerator.device
+            )
             generator = _generator(seed, step, accelerator)
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(step, settings)
@@ -175,7 +180,7 @@ class _Run:
         self._describe(policy, seconds)
         lines = self._metrics.read_text().splitlines() if done and self._metrics.is_file() else []
         kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= done]
-        write_atomically(self._metrics, "".join(line + "\n" for line in kept).encode())
+        write_text(self._metrics, "".join(line + "\n" for line in kept))
         self._board = SummaryWriter(str(self._out / "tensorboard"), purge_step=done or None)
 
     def log(self, record: dict[str, float]) -> None:
@@ -195,9 +200,11 @@ class _Run:
         averaged = average.module
         assert isinstance(averaged, Policy)
         # The weights first: a finished state without its weights would be taken for a finished run.
-        write_atomically(self._out / "model.safetensors", save(_contiguous(averaged.state_dict())))
+        with replacing(self._out / "model.safetensors") as path:
+            save_file(_contiguous(averaged.state_dict()), path)
         self._describe(averaged, seconds)
-        write_atomically(self._state, save(_contiguous(tensors), metadata))
+        with replacing(self._state) as path:
+            save_file(_contiguous(tensors), path, metadata)
         self._board.flush()
 
     def _describe(self, policy: Policy, seconds: float) -> None:
@@ -209,8 +216,8 @@ class _Run:
             "parameters": policy.parameter_count,
             **provenance(),
         }
-        write_json(self._out / "config.json", description)
-        write_atomically(self._out / "README.md", model_card(self._out.name, description).encode())
+        write_text(self._out / "config.json", json.dumps(description, indent=2) + "\n")
+        write_text(self._out / "README.md", model_card(self._out.name, description))
 
     def _settings(self) -> dict[str, Any]:
         """What must agree between the beginning of a run and its continuation."""

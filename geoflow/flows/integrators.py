@@ -45,7 +45,13 @@ INTEGRATORS = {method.name: method for method in (euler, midpoint)}
 
 
 def integrate(
-    space: Manifold, velocity: Velocity, x_0: Tensor, steps: int, method: Integrator = euler, *, path: bool = False
+    space: Manifold,
+    velocity: Velocity,
+    x_0: Tensor,
+    steps: int,
+    method: Integrator = euler,
+    *,
+    path: bool = False,
 ) -> Tensor:
     """Carry x_0 from t = 0 to t = 1 in equal steps.
 
@@ -68,4 +74,3 @@ def integrate(
         if path:
             states.append(x)
     return torch.stack(states) if path else x
-

@@ -27,5 +27,7 @@ def randn(shape: Sequence[int], generator: Generators = None, *, like: Tensor | 
         source = generator.device if generator is not None else device
         return torch.randn(tuple(shape), generator=generator, dtype=dtype, device=source).to(device)
     if len(generator) != shape[0]:
-        raise ValueError(f"got {len(generator)} generators for a batch of {shape[0]}; give one per batch element.")
+        raise ValueError(
+            f"got {len(generator)} generators for a batch of {shape[0]}; give one per batch element."
+        )
     return torch.stack([randn(shape[1:], g, like=like) for g in generator])

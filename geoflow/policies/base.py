@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -20,7 +20,11 @@ from geoflow.policies.backbones import BACKBONES
 from geoflow.policies.config import PolicyConfig
 from geoflow.policies.encoders import VectorEncoder
 
-POSE_SPACES = {"SE3": SE3(), "R3xSO3": Product(Euclidean(3), SO3()), "Euclidean": Product(Euclidean(3), SO3())}
+POSE_SPACES = {
+    "SE3": SE3(),
+    "R3xSO3": Product(Euclidean(3), SO3()),
+    "Euclidean": Product(Euclidean(3), SO3()),
+}
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,9 @@ class PolicySpec:
     def of(cls, chunks: Chunks) -> PolicySpec:
         """The spec of a demonstration file."""
         meta = chunks.meta
-        return cls(meta.env_id, meta.control_hz, dict(meta.observation_kinds), chunks.shapes, chunks.action_dim)
+        return cls(
+            meta.env_id, meta.control_hz, dict(meta.observation_kinds), chunks.shapes, chunks.action_dim
+        )
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> PolicySpec:
@@ -103,6 +109,9 @@ class Policy(nn.Module, ABC):
             self.register_buffer(name, value)
 
     # What a subclass says.
+
+    default_solver: ClassVar[str]
+    """What solver "auto" means."""
 
     @abstractmethod
     def chunk_loss(self, x_1: Tensor, cond: Tensor, generator: Generators) -> Tensor:
@@ -180,7 +189,8 @@ class Policy(nn.Module, ABC):
             seen += [se3.compose(se3.inverse(obs[a][:, -1]), obs[b][:, -1]) for b in poses[i + 1 :]]
             # The past of a pose, seen from its present.
             seen += [
-                se3.compose(se3.inverse(obs[a][:, -1]), obs[a][:, step]) for step in range(obs[a].shape[1] - 1)
+                se3.compose(se3.inverse(obs[a][:, -1]), obs[a][:, step])
+                for step in range(obs[a].shape[1] - 1)
             ]
         if self.config.frame == "world":
             seen += [obs[name][:, -1] for name in poses]
@@ -218,7 +228,7 @@ class Policy(nn.Module, ABC):
         self.extras_mean.copy_(extras.mean((0, 1)))
         self.extras_scale.copy_(extras.std((0, 1)).clamp(min=1e-2))
         x_1 = self.to_space(batch.obs, batch.actions)
-        self.chunk_mean.copy_(frechet_mean(self.space, x_1, axis=0))
+        self.chunk_mean.copy_(frechet_mean(self.space, x_1.double(), tolerance=1e-5))
         spread = self.space.log(self.chunk_mean.expand_as(x_1), x_1).square().mean(0)
         self.chunk_scale.copy_(_by_block(spread, self._blocks(self.space.tangent_dim)).sqrt())
         features = self.space.features(x_1)
@@ -262,7 +272,9 @@ class Policy(nn.Module, ABC):
         if nfe < 1:
             raise ValueError(f"nfe={nfe}; a chunk needs at least 1 network evaluation.")
         cond = self.encoder(self.observation_vector(obs))
-        points = self.sample_chunk(cond, nfe, solver or self.config.solver, generator, path=path)
+        solver = solver or self.config.solver
+        solver = self.default_solver if solver == "auto" else solver
+        points = self.sample_chunk(cond, nfe, solver, generator, path=path)
         return self.from_space(obs, points)
 
     def _batched(self, obs: Mapping[str, Any]) -> tuple[dict[str, Tensor], bool]:
@@ -308,7 +320,9 @@ def _check_config(config: PolicyConfig, spec: PolicySpec) -> None:
         raise ValueError(f"policy.backbone={config.backbone!r}; it is one of {', '.join(BACKBONES)}.")
     poses = [name for name, kind in spec.kinds.items() if kind == "pose"]
     if config.frame != "world" and config.frame not in poses:
-        raise ValueError(f"policy.frame={config.frame!r}; it is world or a pose observation: {', '.join(poses)}.")
+        raise ValueError(
+            f"policy.frame={config.frame!r}; it is world or a pose observation: {', '.join(poses)}."
+        )
     images = [name for name, kind in spec.kinds.items() if kind == "image"]
     if images:
         raise ValueError(f"observations {images} are images; this policy takes poses and vectors.")

@@ -45,11 +45,17 @@ def load_policy(folder: Path | str, device: str | torch.device = "cpu") -> Polic
     config = _read_json(path / "config.json")
     weights = path / "model.safetensors"
     if not weights.is_file():
-        raise CheckpointError(f"{weights} is missing; was the training of {path} finished? `geoflow train` resumes it.")
+        raise CheckpointError(
+            f"{weights} is missing; was the training of {path} finished? `geoflow train` resumes it."
+        )
     try:
-        policy = build_policy(PolicyConfig(**config["config"]["policy"]), PolicySpec.from_dict(config["spec"]))
+        policy = build_policy(
+            PolicyConfig(**config["config"]["policy"]), PolicySpec.from_dict(config["spec"])
+        )
     except (KeyError, TypeError) as error:
-        raise CheckpointError(f"{path / 'config.json'} does not describe a geoflow policy ({error}).") from error
+        raise CheckpointError(
+            f"{path / 'config.json'} does not describe a geoflow policy ({error})."
+        ) from error
     try:
         policy.load_state_dict(load_file(weights))
     except (SafetensorError, RuntimeError) as error:
@@ -60,7 +66,9 @@ def load_policy(folder: Path | str, device: str | torch.device = "cpu") -> Polic
 
 def _read_json(path: Path) -> dict[str, Any]:
     if not path.is_file():
-        raise CheckpointError(f"{path} is missing; a policy is a folder with config.json and model.safetensors.")
+        raise CheckpointError(
+            f"{path} is missing; a policy is a folder with config.json and model.safetensors."
+        )
     try:
         content = json.loads(path.read_text())
     except json.JSONDecodeError as error:
@@ -71,7 +79,9 @@ def _read_json(path: Path) -> dict[str, Any]:
 def _from_hub(name: str) -> Path:
     """A repository id owner/name, downloaded (or from the local cache) by huggingface_hub."""
     if name.count("/") != 1 or name.startswith((".", "/")):
-        raise CheckpointError(f"{name} is no folder; give a run folder such as runs/peg_se3, or a Hub id owner/name.")
+        raise CheckpointError(
+            f"{name} is no folder; give a run folder such as runs/peg_se3, or a Hub id owner/name."
+        )
     try:
         from huggingface_hub import snapshot_download
     except ImportError as error:

@@ -53,7 +53,9 @@ class ChunkBroker:
     ) -> None:
         execute = policy.config.execute if execute is None else execute
         if not 1 <= execute <= policy.config.horizon:
-            raise ValueError(f"execute={execute}; it lies between 1 and the policy's horizon {policy.config.horizon}.")
+            raise ValueError(
+                f"execute={execute}; it lies between 1 and the policy's horizon {policy.config.horizon}."
+            )
         self._policy, self._execute = policy, execute
         self._options: dict[str, Any] = {"nfe": nfe, "solver": solver, "generator": generator}
         self.reset()

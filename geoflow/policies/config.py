@@ -22,14 +22,14 @@ class PolicyConfig:
     execute: int = 8
     """Steps of a chunk that are executed before the next one is predicted."""
     backbone: str = "mlp"
-    """The network: mlp, unet."""
+    """The network: mlp (chunk as one vector) or unet (1-D, FiLM)."""
     width: int = 512
     """Channels of the network."""
     depth: int = 4
     """Residual blocks of the network."""
     prior: str = "gaussian"
     """Where noise starts: gaussian (wrapped, width taken from data) or haar (uniform rotations)."""
-    solver: str = "euler"
-    """flow: euler, midpoint. ddpm: ddpm, ddim, dpmsolver++."""
+    solver: str = "auto"
+    """flow: euler, midpoint. ddpm: ddpm, ddim, dpmsolver++. auto: euler, ddim."""
     nfe: int = 10
     """Network evaluations a chunk, unless the call says otherwise."""

@@ -27,6 +27,7 @@ class DDPMPolicy(Policy):
 
     clip: Tensor
     alphas_cumprod: Tensor
+    default_solver = "ddim"
 
     def __init__(self, config: PolicyConfig, spec: PolicySpec) -> None:
         super().__init__(replace(config, manifold="Euclidean"), spec)
@@ -44,7 +45,9 @@ class DDPMPolicy(Policy):
         y = self._standardised(x_1)
         eps = randn(y.shape, generator, like=y)
         single = generator if isinstance(generator, torch.Generator) else None
-        k = torch.randint(DIFFUSION_STEPS, (len(y),), generator=single, device=single and single.device).to(y.device)
+        k = torch.randint(DIFFUSION_STEPS, (len(y),), generator=single, device=single and single.device).to(
+            y.device
+        )
         keep = self.alphas_cumprod[k][:, None, None]
         noisy = keep.sqrt() * y + (1 - keep).sqrt() * eps
         return (self._predict(noisy, k, cond) - eps).square().mean((1, 2))
@@ -54,9 +57,13 @@ class DDPMPolicy(Policy):
     ) -> Tensor:
         """Denoise from N(0, I) in ``nfe`` steps of ``solver``: ddpm, ddim or dpmsolver++."""
         if solver not in SOLVERS:
-            raise ValueError(f"solver={solver!r}; a diffusion policy is sampled by one of {', '.join(SOLVERS)}.")
+            raise ValueError(
+                f"solver={solver!r}; a diffusion policy is sampled by one of {', '.join(SOLVERS)}."
+            )
         if nfe > DIFFUSION_STEPS:
-            raise ValueError(f"nfe={nfe}; this diffusion has {DIFFUSION_STEPS} steps, the most that can be taken.")
+            raise ValueError(
+                f"nfe={nfe}; this diffusion has {DIFFUSION_STEPS} steps, the most that can be taken."
+            )
         scheduler = _scheduler(solver, float(self.clip))
         scheduler.set_timesteps(nfe, device=cond.device)
         y = randn((len(cond), *self.chunk_mean.shape), generator, like=self.chunk_mean)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from geoflow.data.chunks import Chunks
@@ -20,6 +19,8 @@ class FlowPolicy(Policy):
     The prior is a wrapped Gaussian whose centre and width, per chunk step, are those of the demonstrations;
     the network predicts velocities in the same widths.
     """
+
+    default_solver = "euler"
 
     def __init__(self, config: PolicyConfig, spec: PolicySpec) -> None:
         super().__init__(config, spec)

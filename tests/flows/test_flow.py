@@ -1,7 +1,5 @@
 """Flow: known velocity fields give known losses and known distributions."""
 
-import math
-
 import pytest
 import torch
 
@@ -41,9 +39,7 @@ def test_loss_of_the_closed_form_field_is_its_conditional_variance():
     assert float(loss) == pytest.approx(float(least), rel=0.02)
 
 
-@pytest.mark.parametrize(
-    "space", [gf.SO3(), gf.SE3(), gf.Product(gf.SE3(), gf.Euclidean(1))], ids=str
-)
+@pytest.mark.parametrize("space", [gf.SO3(), gf.SE3(), gf.Product(gf.SE3(), gf.Euclidean(1))], ids=str)
 def test_single_target_is_reached_from_anywhere(space):
     """For data at one point the marginal velocity is Log(x^-1 x_1) / (1 - t), and Euler ends exactly there."""
     target = gf.HaarUniform(space).sample((1,), torch.Generator().manual_seed(5))
@@ -105,7 +101,6 @@ def test_a_trained_flow_finds_both_modes_of_a_grasp():
     nearest, which = distance.min(0)
     assert nearest.median() < 0.2
     assert 0.35 < which.float().mean() < 0.65
-    assert math.isfinite(float(loss))
 
 
 def test_sample_without_a_batch_says_what_to_give():

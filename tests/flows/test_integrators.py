@@ -13,7 +13,9 @@ ORDER = {"euler": 1, "midpoint": 2}
 
 def curved(space):
     """A smooth body velocity that depends on point and time and whose directions do not commute."""
-    matrix = torch.randn(space.tangent_dim, space.feature_dim, generator=torch.Generator().manual_seed(3)).double()
+    matrix = torch.randn(
+        space.tangent_dim, space.feature_dim, generator=torch.Generator().manual_seed(3)
+    ).double()
     return lambda x, t: torch.sin(space.features(x) @ matrix.T + 2 * t)
 
 
@@ -23,7 +25,9 @@ def test_order_of_convergence(space, method):
     """Halving the step divides the error by 2^order; the reference takes 4096 midpoint steps."""
     x_0 = gf.HaarUniform(space).double().sample((20,), torch.Generator().manual_seed(0))
     exact = integrate(space, curved(space), x_0, 4096, midpoint)
-    errors = [space.distance(integrate(space, curved(space), x_0, n, method), exact).mean() for n in (64, 128)]
+    errors = [
+        space.distance(integrate(space, curved(space), x_0, n, method), exact).mean() for n in (64, 128)
+    ]
     assert math.log2(errors[0] / errors[1]) == pytest.approx(ORDER[method.name], abs=0.15)
 
 

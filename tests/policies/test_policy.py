@@ -1,0 +1,140 @@
+"""Policies: frames and units invert each other, the scene may be moved, and noise is per episode."""
+
+import numpy as np
+import pytest
+import torch
+
+import geoflow as gf
+from geoflow.data.chunks import Chunks
+from geoflow.policies.base import PolicySpec
+from geoflow.policies.checkpoint import build_policy
+from geoflow.policies.config import PolicyConfig
+
+CONFIGS = [
+    PolicyConfig(manifold="SE3", width=64, depth=1, horizon=8, execute=4),
+    PolicyConfig(manifold="R3xSO3", width=64, depth=1, horizon=8, execute=4, observation_steps=2),
+    PolicyConfig(manifold="SE3", prior="haar", width=64, depth=1, horizon=8, execute=4),
+    PolicyConfig(
+        manifold="Euclidean", backbone="unet", width=64, depth=1, horizon=8, execute=4, frame="world"
+    ),
+    PolicyConfig(type="ddpm", manifold="Euclidean", width=64, depth=1, horizon=8, execute=4),
+]
+
+
+@pytest.fixture(params=CONFIGS, ids=lambda c: f"{c.type}-{c.manifold}-{c.frame}-{c.prior}")
+def fitted(request, demos):
+    torch.manual_seed(0)
+    chunks = Chunks(demos, request.param.horizon, request.param.observation_steps)
+    policy = build_policy(request.param, PolicySpec.of(chunks))
+    policy.fit(chunks)
+    return policy, chunks
+
+
+def distance(a, b):
+    return gf.Product(gf.SE3(), gf.Euclidean(1)).distance(a, b)
+
+
+def test_space_and_back(fitted):
+    """from_space(to_space(actions)) = actions."""
+    policy, chunks = fitted
+    batch = chunks.sample(64)
+    back = policy.from_space(batch.obs, policy.to_space(batch.obs, batch.actions))
+    assert distance(back, batch.actions).max() < 1e-3
+
+
+def test_loss_trains_every_parameter(fitted):
+    policy, chunks = fitted
+    loss = policy(chunks.sample(32), torch.Generator().manual_seed(0))
+    assert loss.shape == (32,)
+    loss.mean().backward()
+    for name, parameter in policy.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
+
+
+def test_chunk_is_made_of_poses_and_does_not_depend_on_the_batch(fitted):
+    """Four episodes together give what each gives alone, each with its own generator."""
+    policy, chunks = fitted
+    policy.eval()
+    obs = chunks.sample(4).obs
+    together = policy.act(obs, nfe=4, generator=[torch.Generator().manual_seed(i) for i in range(4)])
+    assert together.shape == (4, 8, 8)
+    torch.testing.assert_close(together[..., 3:7].norm(dim=-1), torch.ones(4, 8))
+    for i in range(4):
+        one = {name: x[i] for name, x in obs.items()}
+        alone = policy.act(one, nfe=4, generator=[torch.Generator().manual_seed(i)])
+        assert alone.shape == (8, 8)
+        torch.testing.assert_close(alone, together[i], atol=1e-4, rtol=1e-4)
+
+
+def test_moving_the_scene_moves_the_chunk(fitted):
+    """In an end-effector frame: act(g obs) = g act(obs), for any rigid motion g (left equivariance)."""
+    policy, chunks = fitted
+    if policy.config.frame == "world":
+        pytest.skip("a world-frame policy sees where it is")
+    policy.eval()
+    obs = chunks.sample(16).obs
+    g = gf.lie.se3.exp(torch.tensor([0.4, -1.0, 0.3, 1.0, 2.0, -0.5]))
+    moved = {k: gf.lie.se3.compose(g, x) if policy.spec.kinds[k] == "pose" else x for k, x in obs.items()}
+    generators = lambda: [torch.Generator().manual_seed(i) for i in range(16)]  # noqa: E731
+    chunk, other = policy.act(obs, generator=generators()), policy.act(moved, generator=generators())
+    expected = torch.cat([gf.lie.se3.compose(g, chunk[..., :7]), chunk[..., 7:]], -1)
+    assert distance(other, expected).max() < 1e-3
+
+
+def test_path_runs_from_noise_to_the_chunk(fitted):
+    policy, chunks = fitted
+    policy.eval()
+    obs = {name: x[0] for name, x in chunks.sample(4).obs.items()}
+    states = policy.sample_path(obs, nfe=5, generator=torch.Generator().manual_seed(1))
+    assert states.shape == (6, 8, 8)
+    torch.testing.assert_close(states[-1], policy.act(obs, nfe=5, generator=torch.Generator().manual_seed(1)))
+
+
+def test_missing_and_misshapen_observations_are_named(fitted):
+    policy, chunks = fitted
+    obs = chunks.sample(2).obs
+    with pytest.raises(ValueError, match="'goal' is missing"):
+        policy.act({name: x for name, x in obs.items() if name != "goal"})
+    with pytest.raises(ValueError, match=r"'goal' has shape .* trained on"):
+        policy.act({**obs, "goal": obs["goal"][..., :3]})
+    with pytest.raises(ValueError, match="at least 1"):
+        policy.act(obs, nfe=0)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"manifold": "SE4"}, "one of SE3"),
+        ({"backbone": "rnn"}, "one of mlp"),
+        ({"frame": "hand"}, "world or a pose observation: goal, tcp"),
+        ({"prior": "cauchy"}, "one of gaussian"),
+        ({"type": "gan"}, "one of flow"),
+    ],
+)
+def test_unknown_choices_are_refused_with_the_known_ones(demos, change, words):
+    spec = PolicySpec.of(Chunks(demos, 8))
+    with pytest.raises(ValueError, match=words):
+        build_policy(PolicyConfig(**change), spec)
+
+
+@pytest.mark.parametrize("config", [CONFIGS[0], CONFIGS[-1]], ids=lambda c: c.type)
+def test_unknown_solvers_are_refused(demos, config):
+    chunks = Chunks(demos, 8)
+    policy = build_policy(config, PolicySpec.of(chunks))
+    with pytest.raises(ValueError, match="one of"):
+        policy.act(chunks.sample(2).obs, solver="rk45")
+
+
+def test_broker_executes_the_first_steps_of_each_chunk(demos):
+    chunks = Chunks(demos, 8, 2)
+    policy = build_policy(CONFIGS[1], PolicySpec.of(chunks)).eval()
+    obs = {name: x[0, -1].numpy() for name, x in chunks.sample(2).obs.items()}
+    broker = gf.ChunkBroker(policy, execute=3, generator=torch.Generator().manual_seed(0))
+    actions = [broker.act(obs) for _ in range(6)]
+    history = {name: torch.tensor(x).expand(2, -1) for name, x in obs.items()}
+    generator = torch.Generator().manual_seed(0)
+    expected = torch.cat([policy.act(history, generator=generator)[:3] for _ in range(2)])
+    torch.testing.assert_close(torch.from_numpy(np.stack(actions)), expected)
+    with pytest.raises(ValueError, match="between 1 and"):
+        gf.ChunkBroker(policy, execute=9)
