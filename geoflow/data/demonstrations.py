@@ -83,6 +83,27 @@ class Meta:
     attempts: int = 0
     failures: Mapping[str, int] = field(default_factory=dict)
 
+    def expect(
+        self,
+        env_id: str | None = None,
+        control_hz: float | None = None,
+        where: str = "the demonstration file",
+    ) -> None:
+        """Raise a DemonstrationError unless the file is of this task and this control rate [1/s].
+
+        The part of an id before ":" says where it is registered, and is not compared.
+        """
+        if env_id is not None and env_id.split(":")[-1] != self.env_id.split(":")[-1]:
+            raise DemonstrationError(
+                f"{where} was recorded in {self.env_id}, but {env_id} was asked for; "
+                f"pass a file of that task, or --env {self.env_id}"
+            )
+        if control_hz is not None and not np.isclose(control_hz, self.control_hz):
+            raise DemonstrationError(
+                f"{where} was recorded at {self.control_hz:g} actions a second, but the environment "
+                f"runs at {control_hz:g}; collect again at {control_hz:g}."
+            )
+
 
 class Demonstrations:
     """The episodes of a file, a lazy sequence: memory holds the one that was asked for.
@@ -163,21 +184,8 @@ class Demonstrations:
         self._file.close()
 
     def expect(self, env_id: str | None = None, control_hz: float | None = None) -> None:
-        """Raise a DemonstrationError unless the file is of this task and this control rate [1/s].
-
-        The part of an id before ":" says where it is registered, and is not compared.
-        """
-        found = self.meta.env_id
-        if env_id is not None and env_id.split(":")[-1] != found.split(":")[-1]:
-            raise DemonstrationError(
-                f"{self.path} was recorded in {found}, but {env_id} was asked for; "
-                "pass a file of that task, or --env " + found
-            )
-        if control_hz is not None and not np.isclose(control_hz, self.meta.control_hz):
-            raise DemonstrationError(
-                f"{self.path} was recorded at {self.meta.control_hz:g} actions a second, but the environment "
-                f"runs at {control_hz:g}; collect again at {control_hz:g}."
-            )
+        """`Meta.expect`, naming this file."""
+        self.meta.expect(env_id, control_hz, str(self.path))
 
 
 def write(path: Path | str, meta: Meta, episodes: Iterable[Episode]) -> None:

@@ -74,13 +74,13 @@ def _processor() -> str:
 
 
 def provenance(device: str = "cpu") -> dict[str, Any]:
-    """What to write beside a result: the command, the commit, the versions, the machine, the time."""
+    """What is written with every result: the command, the time, the machine, the commit, the versions."""
     return {
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "hardware": hardware(device),
         "commit": commit(),
         "versions": versions(),
-        "hardware": hardware(device),
-        "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
     }
 
 
@@ -96,6 +96,6 @@ def write_provenance(result: Path, settings: Mapping[str, Any], device: str = "c
         The path of the JSON file.
     """
     path = result / "provenance.json" if result.is_dir() else result.with_name(result.name + ".json")
-    content = {"settings": settings, **provenance(device)}
+    content = {**provenance(device), "settings": settings}
     write_text(path, json.dumps(content, indent=2, default=str) + "\n")
     return path

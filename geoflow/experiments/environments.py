@@ -1,0 +1,46 @@
+"""gym.make with errors that teach: the task of a configuration, and what geoflow asks of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+
+from geoflow.experiments.config import EnvConfig
+
+
+def make_env(env: EnvConfig, **kwargs: Any) -> gym.Env:
+    """The task of a config.
+
+    Raises:
+        ValueError: an unknown id, with the ids that are close, or an argument the task does not take.
+    """
+    try:
+        return gym.make(env.id, disable_env_checker=True, **{**env.kwargs, **kwargs})
+    except (gym.error.Error, ImportError) as error:
+        reason = str(error).rstrip(".")
+        raise ValueError(
+            f"env {env.id!r} cannot be made: {reason}. Give the id of a gymnasium env, with its module in "
+            "front if nothing imports it, such as geoflow_envs:geoflow/TiltedPegInsert-v0."
+        ) from error
+    except TypeError as error:
+        raise ValueError(f"env {env.id!r} does not take {env.kwargs}: {error}.") from error
+
+
+def require_expert(env: gym.Env, name: str) -> None:
+    """Raise ValueError where an env cannot give demonstrations, naming what it lacks."""
+    base = env.unwrapped
+    for attribute, what in (
+        ("expert", "a method expert(choice, seed) -> object with .act() -> action"),
+        ("observation_kinds", 'a dict such as {"tcp": "pose", "gripper": "vector"}'),
+        ("control_hz", "its actions a second"),
+    ):
+        if not hasattr(base, attribute):
+            raise ValueError(
+                f"env {name!r} gives no demonstrations: it has no env.unwrapped.{attribute}; add {what}."
+            )
+    shape = env.action_space.shape
+    if shape is None or len(shape) != 1 or shape[0] < 7:
+        raise ValueError(
+            f"env {name!r} takes actions of shape {shape}; expected (7 + k,): x y z qw qx qy qz, then extras."
+        )
