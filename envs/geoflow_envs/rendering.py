@@ -1,0 +1,35 @@
+"""Frames of a MuJoCo scene, with OpenGL asked for only when the first frame is wanted."""
+
+from __future__ import annotations
+
+import mujoco
+import numpy as np
+from numpy.typing import NDArray
+
+
+class FrameRenderer:
+    """Lazy RGB renderer of one model; raises RuntimeError in one sentence where no OpenGL can be had."""
+
+    def __init__(self, model: mujoco.MjModel, width: int, height: int, camera: str) -> None:
+        self.model, self.width, self.height, self.camera = model, width, height, camera
+        self._renderer: mujoco.Renderer | None = None
+
+    def render(self, data: mujoco.MjData) -> NDArray[np.uint8]:
+        """One frame (height, width, 3), uint8."""
+        if self._renderer is None:
+            try:
+                self._renderer = mujoco.Renderer(self.model, self.height, self.width)
+            except Exception as error:  # PyOpenGL, EGL and GLFW each raise kinds of their own
+                raise RuntimeError(
+                    "rendering needs OpenGL, which could not be started here "
+                    f"({type(error).__name__}: {error}); on a headless Debian or Ubuntu `apt-get install libegl1 "
+                    "libgl1-mesa-dri` gives software EGL, and everything but pictures works without it."
+                ) from error
+        self._renderer.update_scene(data, camera=self.camera)
+        return self._renderer.render().copy()
+
+    def close(self) -> None:
+        """Free the OpenGL context, if there is one."""
+        if self._renderer is not None:
+            self._renderer.close()
+            self._renderer = None

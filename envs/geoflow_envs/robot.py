@@ -1,0 +1,293 @@
+"""Two embodiments under one controller: a free gripper (mocap + weld) and a 7-DoF arm (DH table, damped IK)."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from math import cos, pi, sin
+
+import mujoco
+import numpy as np
+
+from . import poses
+from .poses import Array
+from .scene import TIMESTEP, box
+
+CONTROL_HZ = 20
+SUBSTEPS = round(1 / (CONTROL_HZ * TIMESTEP))
+BLOCKS = 5  # the target moves in this many small jumps within one control step
+MAX_SPEED = 0.4  # of the commanded TCP [m/s]
+MAX_ANGULAR_SPEED = 2.2  # [rad/s]; faster swings ratchet a held object out of the grasp
+MAX_OPENING = 0.04  # of each finger [m]
+SQUEEZE = 0.03  # how far past contact a full closing command aims [m], so that the force limit acts
+WORKSPACE = np.array([[0.2, -0.45, 0.008], [0.8, 0.45, 0.65]])  # box of TCP targets in the world [m]
+HOME = (0.45, 0.0, 0.38)  # TCP position at rest [m]
+
+# Robot geoms meet the world but not each other: (2 & 1) | (2 & 1) == 0.
+_ROBOT = {"contype": 2, "conaffinity": 1}
+_PAD = {"friction": "1 .02 .0005", "condim": 4, "priority": 1, "material": "pad", "mass": 0.01, **_ROBOT}
+
+
+def _finger(name: str, side: int) -> str:
+    shaft = box((0.009, 0.006, 0.030), (0, side * 0.010, -0.025), material="finger", mass=0.05, **_ROBOT)
+    pad = box((0.008, 0.002, 0.009), (0, side * 0.002, -0.002), name=f"{name}_pad", **_PAD)
+    joint = (
+        f'<joint name="{name}" type="slide" axis="0 {side} 0" range="0 {MAX_OPENING}" damping="60" '
+        'armature=".05" solreflimit=".005 1"/>'
+    )
+    return f'<body name="{name}" gravcomp="1">{joint}{shaft}{pad}</body>'
+
+
+# The hand's frame is the TCP: z points out of the hand (approach), y is the direction the fingers close along.
+_HAND = (
+    box((0.022, 0.055, 0.022), (0, 0, -0.078), material="shell", mass=0.45, **_ROBOT)
+    + box((0.023, 0.040, 0.006), (0, 0, -0.054), material="joint", class_="visual")
+    + '<geom type="cylinder" size=".030 .012" pos="0 0 -.112" material="joint" class="visual"/>'
+    + _finger("finger_left", 1)
+    + _finger("finger_right", -1)
+)
+_GRIPPER_SECTIONS = (
+    '<tendon><fixed name="grip"><joint joint="finger_left" coef=".5"/>'
+    '<joint joint="finger_right" coef=".5"/></fixed></tendon>',
+    '<equality><joint joint1="finger_right" joint2="finger_left" solref=".005 1"/></equality>',
+    f'<actuator><position name="grip" tendon="grip" kp="2000" ctrlrange="{-SQUEEZE} {MAX_OPENING}" '
+    'forcerange="-80 80"/></actuator>',
+)
+
+
+class Robot(ABC):
+    """A gripper that follows rate-limited TCP poses; embodiments differ in how the target reaches the hand.
+
+    The controller's only state is the commanded target: each control step moves it toward the action by at most
+    `MAX_SPEED` and `MAX_ANGULAR_SPEED` within `WORKSPACE`, interpolated over the physics steps.
+    """
+
+    bodies: tuple[str, ...]
+    sections: tuple[str, ...]
+
+    def __init__(self, model: mujoco.MjModel) -> None:
+        self.model = model
+        self.hand = model.body("hand").id
+        self.fingers = np.array([model.joint(name).qposadr[0] for name in ("finger_left", "finger_right")])
+        self.grip = model.actuator("grip").id
+        self.target = poses.IDENTITY.copy()
+
+    def tcp(self, data: mujoco.MjData) -> Array:
+        """TCP pose in the world, T_w_tcp."""
+        return np.concatenate([data.xpos[self.hand], data.xquat[self.hand]])
+
+    def opening(self, data: mujoco.MjData) -> float:
+        """Mean distance of a finger pad from the hand's middle plane [m]."""
+        left, right = self.fingers
+        return 0.5 * float(data.qpos[left] + data.qpos[right])
+
+    def reset(self, data: mujoco.MjData, T_w_tcp: Array, opening: float, command: float) -> None:
+        """Put the hand at a pose with its fingers `opening` [m] apart from the middle, at rest."""
+        data.qpos[self.fingers] = opening
+        self._command_gripper(data, command)
+        self.target = T_w_tcp.copy()
+        self._place(data)
+
+    def step(self, data: mujoco.MjData, T_w_tcp: Array, command: float) -> None:
+        """One control step toward a TCP pose; `command` in [-1, 1], -1 opens the gripper and +1 closes it."""
+        goal = T_w_tcp.copy()
+        np.clip(goal[:3], WORKSPACE[0], WORKSPACE[1], out=goal[:3])
+        start = self.target
+        self.target = poses.advance(start, goal, MAX_SPEED / CONTROL_HZ, MAX_ANGULAR_SPEED / CONTROL_HZ)
+        self._command_gripper(data, command)
+        self._follow(data, start)
+
+    def _command_gripper(self, data: mujoco.MjData, command: float) -> None:
+        middle, half = 0.5 * (MAX_OPENING - SQUEEZE), 0.5 * (MAX_OPENING + SQUEEZE)
+        data.ctrl[self.grip] = middle - half * min(1.0, max(-1.0, command))
+
+    @abstractmethod
+    def _place(self, data: mujoco.MjData) -> None:
+        """Put the hand at the target."""
+
+    @abstractmethod
+    def _follow(self, data: mujoco.MjData, start: Array) -> None:
+        """Simulate one control step while the target moves from `start` to where it is now."""
+
+    @abstractmethod
+    def reachable(self, path: Sequence[Array]) -> bool:
+        """Whether the hand can go through TCP poses in this order."""
+
+
+class FreeRobot(Robot):
+    """A gripper welded to a mocap body: it goes wherever the target goes, 20 ms behind it."""
+
+    bodies = (
+        '<body name="target" mocap="true"/>',
+        f'<body name="hand" gravcomp="1"><freejoint name="hand_free"/>{_HAND}</body>',
+    )
+    sections = (
+        *_GRIPPER_SECTIONS,
+        '<equality><weld body1="target" body2="hand" solref=".015 1"/></equality>',
+    )
+
+    def __init__(self, model: mujoco.MjModel) -> None:
+        super().__init__(model)
+        self.mocap = model.body("target").mocapid[0]
+        self.joint = model.joint("hand_free").qposadr[0]
+
+    def _place(self, data: mujoco.MjData) -> None:
+        data.qpos[self.joint : self.joint + 7] = self.target
+        self._set_mocap(data, self.target)
+
+    def _set_mocap(self, data: mujoco.MjData, T: Array) -> None:
+        data.mocap_pos[self.mocap] = T[:3]
+        data.mocap_quat[self.mocap] = T[3:]
+
+    def _follow(self, data: mujoco.MjData, start: Array) -> None:
+        step, omega = self.target[:3] - start[:3], poses.rotvec(start, self.target)
+        for block in range(1, BLOCKS + 1):
+            part = poses.integrate(start, omega * (block / BLOCKS))
+            part[:3] += step * (block / BLOCKS)
+            self._set_mocap(data, part)
+            mujoco.mj_step(self.model, data, nstep=SUBSTEPS // BLOCKS)
+
+    def reachable(self, path: Sequence[Array]) -> bool:
+        points = np.array([T[:3] for T in path])
+        return bool(((points >= WORKSPACE[0]) & (points <= WORKSPACE[1])).all())
+
+
+# Modified Denavit-Hartenberg table of the Franka Emika Panda (manufacturer's public documentation):
+# a [m], d [m], alpha [rad], lower and upper joint limit [rad], home [rad].
+_DH = (
+    (0.0, 0.333, 0.0, -2.8973, 2.8973, 0.0),
+    (0.0, 0.0, -pi / 2, -1.7628, 1.7628, -pi / 4),
+    (0.0, 0.316, pi / 2, -2.8973, 2.8973, 0.0),
+    (0.0825, 0.0, pi / 2, -3.0718, -0.0698, -3 * pi / 4),
+    (-0.0825, 0.384, -pi / 2, -2.8973, 2.8973, 0.0),
+    (0.0, 0.0, pi / 2, -0.0175, 3.7525, pi / 2),
+    (0.088, 0.0, pi / 2, -2.8973, 2.8973, pi / 4),
+)
+_FLANGE, _TCP = 0.107, 0.1034  # flange from the last joint, TCP from the flange [m]
+_STIFFNESS = (3000, 3000, 3000, 2500, 2000, 1500, 1000)  # position gains [N m/rad]
+_TORQUE = (87, 87, 87, 87, 12, 12, 12)  # [N m]
+# Capsules per link in the link's frame: from, to, radius, mass, material.
+_LINKS: tuple[tuple[tuple[Sequence[float], Sequence[float], float, float, str], ...], ...] = (
+    (((0, 0, -0.19), (0, 0, -0.05), 0.062, 2.5, "shell"),),
+    (((0, 0, -0.06), (0, 0, 0.06), 0.060, 1.5, "joint"), ((0, -0.03, 0), (0, -0.17, 0), 0.058, 1.5, "shell")),
+    (
+        ((0, 0, -0.13), (0.04, 0, -0.05), 0.056, 1.5, "shell"),
+        ((0.03, 0, -0.04), (0.07, 0, 0), 0.05, 1, "shell"),
+    ),
+    (
+        ((0, 0, -0.05), (0, 0, 0.05), 0.056, 1.5, "joint"),
+        ((-0.03, 0.03, 0), (-0.08, 0.11, 0), 0.052, 1, "shell"),
+    ),
+    (
+        ((0, 0, -0.25), (0, 0, -0.10), 0.052, 2.0, "shell"),
+        ((0, 0.03, -0.08), (0, 0.06, -0.02), 0.04, 0.5, "shell"),
+    ),
+    (((0, 0, -0.05), (0, 0, 0.05), 0.048, 1.0, "joint"), ((0.02, 0, 0), (0.08, 0, 0), 0.044, 0.5, "shell")),
+    (((0, 0, -0.01), (0, 0, 0.075), 0.042, 0.7, "shell"),),
+)
+
+
+def _arm() -> str:
+    opened = closed = ""
+    for index, ((a, d, alpha, low, high, _), capsules) in enumerate(zip(_DH, _LINKS, strict=True), start=1):
+        position = f"{a:.6g} {-d * sin(alpha):.6g} {d * cos(alpha):.6g}"
+        rotation = f"{cos(alpha / 2):.9g} {sin(alpha / 2):.9g} 0 0"
+        opened += f'<body name="link{index}" pos="{position}" quat="{rotation}" gravcomp="1">'
+        opened += (
+            f'<joint name="joint{index}" axis="0 0 1" range="{low} {high}" armature=".1" damping="1" '
+            f'actuatorfrcrange="{-_TORQUE[index - 1]} {_TORQUE[index - 1]}"/>'
+        )
+        for start, end, radius, mass, material in capsules:
+            ends = " ".join(f"{value:.6g}" for value in (*start, *end))
+            opened += (
+                f'<geom type="capsule" fromto="{ends}" size="{radius}" mass="{mass}" material="{material}" '
+                'contype="2" conaffinity="1"/>'
+            )
+        closed += "</body>"
+    # The hand's closing direction stands at -45 degrees about the flange.
+    hand = (
+        f'<body name="hand" pos="0 0 {_FLANGE + _TCP}" quat="{cos(pi / 8):.9g} 0 0 {-sin(pi / 8):.9g}" '
+        f'gravcomp="1">{_HAND}</body>'
+    )
+    return opened + hand + closed
+
+
+class PandaRobot(Robot):
+    """A Panda-like arm: damped-least-squares IK turns the TCP target into joint targets of position servos."""
+
+    bodies = (
+        '<body name="base"><geom type="cylinder" size=".075 .07" pos="0 0 .07" material="joint" contype="2"/>'
+        f"{_arm()}</body>",
+    )
+    sections = (
+        *_GRIPPER_SECTIONS,
+        "<actuator>"
+        + "".join(
+            f'<position name="joint{i}" joint="joint{i}" kp="{kp}" dampratio="1" inheritrange="1"/>'
+            for i, kp in enumerate(_STIFFNESS, start=1)
+        )
+        + "</actuator>",
+    )
+    home = np.array([row[5] for row in _DH])
+    limits = np.array([[row[3] + 0.02, row[4] - 0.02] for row in _DH]).T
+
+    def __init__(self, model: mujoco.MjModel) -> None:
+        super().__init__(model)
+        names = [f"joint{i}" for i in range(1, 8)]
+        self.joints = np.array([model.joint(name).qposadr[0] for name in names])
+        self.dofs = np.array([model.joint(name).dofadr[0] for name in names])
+        self.servos = np.array([model.actuator(name).id for name in names])
+        self.angles = self.home.copy()
+        self._scratch = mujoco.MjData(model)
+        self._jacobian = np.zeros((6, model.nv))
+
+    def inverse_kinematics(self, T_w_tcp: Array, start: Array, iterations: int = 12) -> tuple[Array, bool]:
+        """Joint angles that put the TCP at a pose, from a warm start; the null space leans to `home`.
+
+        dq = J^T (J J^T + lambda I)^-1 e + (I - J^+ J) (home - q) / 20; true when within 1 mm and 0.01 rad.
+        """
+        q, data = start.copy(), self._scratch
+        for _ in range(iterations):
+            data.qpos[self.joints] = q
+            mujoco.mj_kinematics(self.model, data)
+            mujoco.mj_comPos(self.model, data)
+            mujoco.mj_jacBody(self.model, data, self._jacobian[:3], self._jacobian[3:], self.hand)
+            now = self.tcp(data)
+            error = np.concatenate([T_w_tcp[:3] - now[:3], poses.rotate(now, poses.rotvec(now, T_w_tcp))])
+            close = poses.norm(error[:3]) < 1e-3 and poses.norm(error[3:]) < 1e-2
+            J = self._jacobian[:, self.dofs]
+            lean = (self.home - q) / 20
+            dq = lean + J.T @ np.linalg.solve(J @ J.T + 1e-4 * np.eye(6), error - J @ lean)
+            if close and np.abs(error).max() < 1e-5:
+                break
+            q = np.clip(q + np.clip(dq, -0.3, 0.3), self.limits[0], self.limits[1])
+        else:
+            data.qpos[self.joints] = q
+            mujoco.mj_kinematics(self.model, data)
+            now = self.tcp(data)
+            close = poses.norm(T_w_tcp[:3] - now[:3]) < 1e-3 and poses.norm(poses.rotvec(now, T_w_tcp)) < 1e-2
+        return q, close
+
+    def _place(self, data: mujoco.MjData) -> None:
+        self.angles, _ = self.inverse_kinematics(self.target, self.home, iterations=60)
+        data.qpos[self.joints] = self.angles
+        data.ctrl[self.servos] = self.angles
+
+    def _follow(self, data: mujoco.MjData, start: Array) -> None:
+        before = self.angles
+        self.angles, _ = self.inverse_kinematics(self.target, before)
+        for block in range(1, BLOCKS + 1):
+            data.ctrl[self.servos] = before + (self.angles - before) * (block / BLOCKS)
+            mujoco.mj_step(self.model, data, nstep=SUBSTEPS // BLOCKS)
+
+    def reachable(self, path: Sequence[Array]) -> bool:
+        q, iterations = self.home, 40
+        for T in path:
+            q, reached = self.inverse_kinematics(T, q, iterations)
+            if not reached:
+                return False
+            iterations = 12
+        return True
+
+
+ROBOTS: dict[str, type[Robot]] = {"free": FreeRobot, "panda": PandaRobot}
