@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from geoflow import lie
-from geoflow.flows import Flow, HaarUniform, WrappedGaussian
-from geoflow.manifolds import SE3, SO3, Euclidean, Manifold, Product
-
 if TYPE_CHECKING:
+    from geoflow import lie
+    from geoflow.flows import Flow, HaarUniform, WrappedGaussian
+    from geoflow.manifolds import SE3, SO3, Euclidean, Manifold, Product
     from geoflow.policies.checkpoint import load_policy
     from geoflow.policies.chunking import ChunkBroker
 
@@ -28,13 +28,35 @@ __all__ = [
     "load_policy",
 ]
 
-# Policies read checkpoints and demonstrations; whoever only wants a flow does not pay for that.
-_LAZY = {"load_policy": "geoflow.policies.checkpoint", "ChunkBroker": "geoflow.policies.chunking"}
+# Names are imported when they are first used: `geoflow --help` does not wait for torch, and whoever only
+# wants a flow does not pay for checkpoints and demonstrations.
+_HOMES = {
+    "SE3": "manifolds",
+    "SO3": "manifolds",
+    "ChunkBroker": "policies.chunking",
+    "Euclidean": "manifolds",
+    "Flow": "flows",
+    "HaarUniform": "flows",
+    "Manifold": "manifolds",
+    "Product": "manifolds",
+    "WrappedGaussian": "flows",
+    "load_policy": "policies.checkpoint",
+    # the packages themselves
+    "flows": "",
+    "lie": "",
+    "manifolds": "",
+    "policies": "",
+}
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _LAZY:
+    if name not in _HOMES:
         raise AttributeError(f"module 'geoflow' has no attribute {name!r}; it has {', '.join(__all__)}")
-    from importlib import import_module
+    home = _HOMES[name]
+    value = getattr(import_module(f"geoflow.{home}"), name) if home else import_module(f"geoflow.{name}")
+    globals()[name] = value
+    return value
 
-    return getattr(import_module(_LAZY[name]), name)
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
