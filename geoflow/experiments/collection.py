@@ -292,7 +292,9 @@ def _finished(out: Path, meta: Meta) -> Summary:
     except DemonstrationError as error:
         raise CollectionError(f"{error} Use --overwrite to replace it, or choose another --out.") from error
     keys = ("env_id", "env_kwargs", "settings")
-    differences = _differences(*({key: getattr(m, key) for key in keys} for m in (found, meta)))
+    # Through JSON, which the file's attributes have been through: there, a tuple is a list.
+    old, new = (json.loads(json.dumps({key: getattr(m, key) for key in keys})) for m in (found, meta))
+    differences = _differences(old, new)
     if differences:
         raise CollectionError(
             f"{out} was collected with other settings ({differences}); use --overwrite to replace it, or "

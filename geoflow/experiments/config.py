@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, get_args, get_origin, get_type_hints
 
 from geoflow.policies.config import PolicyConfig
 
@@ -13,7 +18,9 @@ class EnvConfig:
     """A gymnasium environment whose action is a pose with extras."""
 
     id: str = "geoflow_envs:geoflow/TiltedPegInsert-v0"
+    """The id that gymnasium.make takes, with the module that registers it in front."""
     kwargs: dict[str, Any] = field(default_factory=dict)
+    """What it is made with, such as level and robot."""
 
 
 @dataclass(frozen=True)
@@ -76,3 +83,148 @@ class Config:
     policy: PolicyConfig = field(default_factory=PolicyConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be used; the message names the file, the key, and what would work."""
+
+
+def load(paths: Iterable[Path | str] = (), overrides: Mapping[str, Any] | None = None) -> Config:
+    """The defaults, changed by YAML files from left to right, then by ``overrides``.
+
+    Args:
+        paths: YAML files. Each states what differs, by section: ``train: {steps: 100}``. A mapping such as
+            env.kwargs is merged key by key, everything else is replaced.
+        overrides: Dotted keys, as in ``{"train.steps": 100}``.
+
+    Raises:
+        ConfigError: an unknown key or section (the message suggests a known one), a wrong type, broken YAML.
+        FileNotFoundError: there is no such file.
+    """
+    config = Config()
+    for path in paths:
+        config = _merge(config, _read_yaml(Path(path)), "", str(path))
+    for key, value in (overrides or {}).items():
+        for part in reversed(key.split(".")):
+            value = {part: value}
+        config = _merge(config, value, "", "overrides")
+    return config
+
+
+def to_yaml(values: Mapping[str, Any]) -> str:
+    """Sections of a configuration (dataclasses or plain values) as YAML."""
+    import yaml
+
+    plain = {
+        key: asdict(x) if is_dataclass(x) and not isinstance(x, type) else x for key, x in values.items()
+    }
+    return yaml.safe_dump(json.loads(json.dumps(plain, default=str)), sort_keys=False, allow_unicode=True)
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    import yaml  # the light install reads no configurations
+
+    if not path.is_file():
+        what = "is a folder" if path.is_dir() else "does not exist"
+        raise FileNotFoundError(f"{path} {what}; expected a YAML file, such as configs/env/peg.yaml.")
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), _strict_loader())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}.") from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise ConfigError(
+            f"{path} holds {_words(content)}; expected sections such as `train:` with keys below."
+        )
+    return content
+
+
+def _strict_loader() -> Any:
+    """PyYAML's safe loader, but a key that stands twice is an error instead of the last one winning."""
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+            keys = [key.value for key, _ in node.value]
+            for i, key in enumerate(keys):
+                if key in keys[:i]:
+                    line = node.value[i][0].start_mark.line + 1
+                    raise yaml.YAMLError(f"the key {key} stands twice, again in line {line}")
+            return super().construct_mapping(node, deep)
+
+    return Loader
+
+
+def _merge(values: Any, changes: Any, prefix: str, where: str) -> Any:
+    """A dataclass with ``changes`` merged in; ``prefix`` is its dotted name, ``where`` the file."""
+    if not isinstance(changes, Mapping):
+        known = ", ".join(f.name for f in fields(values))
+        name = prefix.rstrip(".")
+        raise ConfigError(f"{where}: {name} is {_words(changes)}; expected keys below it: {known}.")
+    hints = get_type_hints(type(values))
+    merged = {}
+    for key, change in changes.items():
+        name = f"{prefix}{key}"
+        if key not in hints:
+            raise ConfigError(f"{where}: unknown key {name}; {_suggestion(str(key), prefix, hints)}")
+        old = getattr(values, key)
+        if is_dataclass(old):
+            merged[key] = _merge(old, change, f"{name}.", where) if change is not None else old
+        elif isinstance(old, dict) and isinstance(change, Mapping):
+            merged[key] = {**old, **change}
+        else:
+            merged[key] = _convert(change, hints[key], name, where)
+    return replace(values, **merged)
+
+
+def _suggestion(key: str, prefix: str, hints: Mapping[str, Any]) -> str:
+    """Which key was meant: one of this section, or of another."""
+    close = get_close_matches(key, hints, 1)
+    if close:
+        return f"did you mean {prefix}{close[0]}?"
+    everywhere = {name.rsplit(".")[-1]: name for name in _names(Config(), "")}
+    close = get_close_matches(key, everywhere, 1, 0.8)
+    if close:
+        return f"did you mean {everywhere[close[0]]}?"
+    return f"known here: {', '.join(hints)}."
+
+
+def _names(values: Any, prefix: str) -> Iterator[str]:
+    for f in fields(values):
+        value = getattr(values, f.name)
+        yield from _names(value, f"{prefix}{f.name}.") if is_dataclass(value) else (prefix + f.name,)
+
+
+def _convert(value: Any, hint: Any, name: str, where: str) -> Any:
+    """``value`` as the type ``hint``: int, float, str, bool, dict or a tuple of those."""
+    origin, arguments = get_origin(hint) or hint, get_args(hint)
+    if origin is tuple and isinstance(value, (list, tuple)):
+        return tuple(_convert(x, arguments[0], f"{name}[{i}]", where) for i, x in enumerate(value))
+    if origin is float and isinstance(value, str):
+        # YAML 1.1 takes 1e-3, without a dot, for a word.
+        with suppress(ValueError):
+            return float(value)
+    if origin is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(value, origin) and (origin is bool or not isinstance(value, bool)):
+        return value
+    expected = f"a list of {arguments[0].__name__}" if origin is tuple else _TYPES[origin]
+    raise ConfigError(f"{where}: {name} is {_words(value)}; expected {expected}.")
+
+
+_TYPES = {
+    int: "a whole number",
+    float: "a number",
+    str: "a word",
+    bool: "true or false",
+    dict: "a mapping, as in {level: 1}",
+}
+
+
+def _words(value: Any) -> str:
+    """A value as an error message calls it."""
+    if value is None:
+        return "empty"
+    kinds = {dict: "a mapping", list: "the list", str: "the word", int: "the number", float: "the number"}
+    return f"{kinds.get(type(value), '')} {value!r}".strip()
