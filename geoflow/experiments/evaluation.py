@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
+import json
 import statistics
 import time
 from collections import Counter
@@ -24,7 +26,7 @@ from geoflow.experiments.provenance import cores, provenance
 from geoflow.experiments.rollout import BLOCK, Episode, Solver, check_env
 from geoflow.flows import INTEGRATORS
 from geoflow.policies.base import Policy
-from geoflow.policies.checkpoint import CheckpointError, load_policy
+from geoflow.policies.checkpoint import POLICIES, CheckpointError, load_policy
 from geoflow.policies.config import PolicyConfig
 
 FORMAT = "geoflow-evaluation"
@@ -50,10 +52,11 @@ def solvers(policy: PolicyConfig, nfe: tuple[int, ...]) -> list[Solver]:
         if counts[-1] > ANCESTRAL.nfe:
             raise ValueError(f"nfe={counts[-1]}; a diffusion policy takes at most its {ANCESTRAL.nfe} steps.")
         return [*few, ANCESTRAL]
-    each = INTEGRATORS[policy.solver].evaluations if policy.solver in INTEGRATORS else 1
-    cells = [Solver(n, policy.solver) for n in counts if n % each == 0]
+    solver = POLICIES[policy.type].default_solver if policy.solver == "auto" else policy.solver
+    each = INTEGRATORS[solver].evaluations if solver in INTEGRATORS else 1
+    cells = [Solver(n, solver) for n in counts if n % each == 0]
     if not cells:
-        raise ValueError(f"nfe={counts}; {policy.solver} takes a multiple of {each} evaluations.")
+        raise ValueError(f"nfe={counts}; {solver} takes a multiple of {each} evaluations.")
     return cells
 
 
@@ -81,7 +84,8 @@ def evaluate(
     Args:
         run: The folder of a trained policy.
         config: How many scenes, which nfe; see `EvaluateConfig`.
-        device: Where the network runs: cpu, cuda, or auto for a GPU if there is one. Latency is measured there too, on one thread.
+        device: Where the network runs: cpu, cuda, or auto for a GPU if there is one. Latency is
+            measured there too, on one processor thread.
         out: The JSON file; by default eval.json in the run's folder.
         env: Another env than the one trained on, such as a harder level.
         overwrite: Redo finished cells.
@@ -105,13 +109,14 @@ def evaluate(
     cells = solvers(policy.config, config.nfe)
     path = Path(out) if out is not None else run / "eval.json"
     weights = _fingerprint(run / "model.safetensors")
+    kwargs = json.loads(json.dumps(env.kwargs))  # as it will be read back: a tuple is a list in JSON
     identity = {
-        cell: _Identity(cell.nfe, cell.name, env.id, dict(env.kwargs), execute, config.first_seed, weights)
+        cell: _Identity(cell.nfe, cell.name, env.id, kwargs, execute, config.first_seed, weights)
         for cell in cells
     }
-    records = [] if overwrite else _finished(path, weights)
+    records = _finished(path, weights)
     enough = [_identity(record) for record in records if record["episodes"] >= config.episodes]
-    todo = [cell for cell in cells if identity[cell] not in enough]
+    todo = [cell for cell in cells if overwrite or identity[cell] not in enough]
     if not todo:
         tqdm.write(f"{path} holds all that was asked for; --overwrite does it again.")
         return path
@@ -254,12 +259,11 @@ def _policy_facts(policy: Policy, meta: Mapping[str, Any], run: Path) -> dict[st
 
 
 def _task_facts(env: Any, config: EnvConfig) -> dict[str, Any]:
-    """The task's own answer where it gives one, since a config states only what differs from defaults."""
-
-    def knob(name: str) -> Any:
-        return config.kwargs.get(name, getattr(env.unwrapped, name, None))
-
-    return {"level": knob("level"), "robot": knob("robot"), "in_hand": knob("in_hand")}
+    """Knobs that many tasks have; a config states only what differs from the task's own defaults."""
+    parameters = inspect.signature(type(env.unwrapped)).parameters
+    knobs = [name for name in ("level", "robot", "in_hand") if name in parameters]
+    values = {name: config.kwargs.get(name, parameters[name].default) for name in knobs}
+    return {"level": None, "robot": None, "in_hand": None} | values
 
 
 def _trained_env(meta: Mapping[str, Any], policy: Policy) -> EnvConfig:

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import signal
-import threading
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from multiprocessing.connection import wait
 
 import torch
 
 from geoflow.experiments.config import EnvConfig
+from geoflow.experiments.processes import processes
 from geoflow.experiments.rollout import Episode, Solver, make_block, run_block
 from geoflow.policies.checkpoint import load_policy
 
@@ -84,24 +80,16 @@ def play(game: Game, jobs: Sequence[Job], workers: int) -> Iterator[tuple[int, P
         finally:
             player.close()
         return
-    # Spawn: a forked copy of a process in which torch or OpenGL has started threads may hang.
-    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start, (game,))
     try:
-        running = {pool.submit(_play, job): index for index, job in enumerate(jobs)}
-        for future in as_completed(running):
-            yield running.pop(future), future.result()
+        with processes(workers, _start, game) as pool:
+            running = {pool.submit(_play, job): index for index, job in enumerate(jobs)}
+            for future in as_completed(running):
+                yield running.pop(future), future.result()
     except BrokenProcessPool as error:
         raise RuntimeError(
             "an evaluation process died, perhaps for want of memory; what is finished is kept, and the same "
             "command with fewer workers continues."
         ) from error
-    finally:
-        processes = list((pool._processes or {}).values())
-        pool.shutdown(wait=False, cancel_futures=True)
-        for process in processes:
-            process.terminate()
-        for process in processes:
-            process.join()
 
 
 _player: Player | None = None
@@ -109,18 +97,8 @@ _player: Player | None = None
 
 def _start(game: Game) -> None:
     global _player
-    # The parent answers Ctrl-C; and a parent that was killed outright leaves no process behind.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
     torch.set_num_threads(1)
     _player = Player(game)
-
-
-def _end_with(sentinel: int) -> None:
-    wait([sentinel])
-    os._exit(1)
 
 
 def _play(job: Job) -> Played:

@@ -1,0 +1,140 @@
+"""How noise becomes a chunk: poses as small frames at flow times 0, 1/4, 1/2, 3/4 and 1, one row a policy."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from mpl_toolkits.mplot3d.art3d import Line3DCollection
+
+from geoflow.experiments.figures import INK, STYLE
+from geoflow.lie import so3
+from geoflow.policies.base import Policy
+
+TIMES = (0.0, 0.25, 0.5, 0.75, 1.0)
+AXIS_COLOURS = ("#c8553d", "#4f9d69", "#3b6fb6")
+SAMPLES = 12
+
+
+@dataclass(frozen=True)
+class ChunkFlow:
+    """States of several samples of one chunk, from noise to action.
+
+    Attributes:
+        states: World frame, shape (len(TIMES), samples, T, 7 + k).
+        poses: Pose observations the chunk was predicted from, name -> (7,).
+    """
+
+    states: np.ndarray
+    poses: dict[str, np.ndarray]
+
+
+def sample_flow(policy: Policy, obs: Mapping[str, Any], seed: int = 0, steps: int = 8) -> ChunkFlow:
+    """Sample one chunk several times, and keep its states at `TIMES`; ``steps`` is a multiple of 4."""
+    To = policy.config.observation_steps
+    batch = {
+        name: torch.as_tensor(np.asarray(value))[None, None].repeat(SAMPLES, To, *[1] * np.ndim(value))
+        for name, value in obs.items()
+    }
+    generators = [torch.Generator().manual_seed(seed + i) for i in range(SAMPLES)]
+    states = policy.sample_path(batch, nfe=steps, generator=generators).cpu().numpy()
+    index = [round(t * (len(states) - 1)) for t in TIMES]
+    poses = {name: np.asarray(obs[name]) for name, kind in policy.spec.kinds.items() if kind == "pose"}
+    return ChunkFlow(states[index], poses)
+
+
+def chunk_picture(flows: Mapping[str, ChunkFlow], colours: Mapping[str, str]) -> bytes:
+    """Small multiples as PNG: a row a policy, a column a time; the same box in all of them."""
+    centre, half = _box(flows)
+    rows, columns = len(flows), len(TIMES)
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(2.35 * columns, 2.45 * rows + 0.3), dpi=110)
+        FigureCanvasAgg(figure)
+        figure.subplots_adjust(
+            left=0.03, right=1, bottom=0, top=1 - 0.34 / (2.45 * rows + 0.3), wspace=0, hspace=0
+        )
+        for row, (policy, flow) in enumerate(flows.items()):
+            for column, t in enumerate(TIMES):
+                axes: Any = figure.add_subplot(rows, columns, row * columns + column + 1, projection="3d")
+                _draw_box(axes, centre, half)
+                _draw_context(axes, flow, centre, half)
+                _draw_chunk(axes, flow.states[column], colours[policy], 0.16 * half)
+                if row == 0:
+                    axes.set_title(_time_name(t), loc="center", pad=2)
+            middle = 1 - (row + 0.5) / rows
+            figure.text(
+                0.018,
+                middle,
+                policy,
+                rotation=90,
+                va="center",
+                ha="center",
+                weight="bold",
+                color=colours[policy],
+            )
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png")
+    return buffer.getvalue()
+
+
+def box_width(flows: Mapping[str, ChunkFlow]) -> float:
+    """Edge of the boxes drawn [m]."""
+    return 2 * _box(flows)[1]
+
+
+def _time_name(t: float) -> str:
+    return {0.0: "t = 0, noise", 1.0: "t = 1, action"}.get(t, f"t = {t:g}")
+
+
+def _box(flows: Mapping[str, ChunkFlow]) -> tuple[np.ndarray, float]:
+    """Centre and half edge of a cube that holds nearly all states: stray noise may leave it."""
+    points = np.concatenate([flow.states[..., :3].reshape(-1, 3) for flow in flows.values()])
+    centre = np.median(points, 0)
+    return centre, float(np.quantile(np.abs(points - centre).max(-1), 0.97)) * 1.05 + 1e-6
+
+
+def _draw_box(axes: Any, centre: np.ndarray, half: float) -> None:
+    axes.set(xlim=(centre[0] - half, centre[0] + half), ylim=(centre[1] - half, centre[1] + half))
+    axes.set_zlim(centre[2] - half, centre[2] + half)
+    axes.set_box_aspect((1, 1, 1), zoom=1.18)
+    axes.view_init(elev=20, azim=-58)
+    axes.grid(False)
+    for axis in (axes.xaxis, axes.yaxis, axes.zaxis):
+        axis.set_ticks([])
+        axis.set_pane_color((0.965, 0.972, 0.98, 1.0))
+        axis.line.set_color("#d5dbe3")
+
+
+def _draw_chunk(axes: Any, chunks: np.ndarray, colour: str, length: float) -> None:
+    """All samples as thin lines; the first with a frame at every step, paler the later it is executed."""
+    axes.add_collection3d(
+        Line3DCollection(list(chunks[1:, :, :3]), colors=colour, linewidths=0.9, alpha=0.28)
+    )
+    first = chunks[0]
+    axes.plot(*first[:, :3].T, color=colour, lw=1.6)
+    fade = np.linspace(1.0, 0.35, len(first))
+    for pose, alpha in zip(first, fade, strict=True):
+        _draw_frame(axes, pose, length, 1.3, float(alpha))
+
+
+def _draw_context(axes: Any, flow: ChunkFlow, centre: np.ndarray, half: float) -> None:
+    """The observed poses, thick, with their names, where they lie in the box."""
+    for name, pose in flow.poses.items():
+        if (np.abs(pose[:3] - centre) < half).all():
+            _draw_frame(axes, pose, 0.34 * half, 2.6, 0.9)
+            x, y, z = pose[:3]
+            axes.text(x, y, z + 0.12 * half, name, fontsize=8.5, color=INK, ha="center")
+
+
+def _draw_frame(axes: Any, pose: np.ndarray, length: float, width: float, alpha: float) -> None:
+    quaternion = torch.as_tensor(pose[3:7], dtype=torch.float64)
+    rotation = so3.to_matrix(quaternion / quaternion.norm()).numpy()
+    segments = [np.stack([pose[:3], pose[:3] + length * rotation[:, i]]) for i in range(3)]
+    axes.add_collection3d(Line3DCollection(segments, colors=AXIS_COLOURS, linewidths=width, alpha=alpha))

@@ -1,0 +1,160 @@
+"""Video: episodes of a policy as MP4 and as a strip of frames, rendered in a process of its own."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from geoflow.experiments.config import EnvConfig
+from geoflow.experiments.environments import make_env
+from geoflow.experiments.processes import processes
+from geoflow.experiments.provenance import cores
+from geoflow.experiments.rollout import FAILURES, Solver
+from geoflow.policies.checkpoint import load_policy
+from geoflow.policies.chunking import ChunkBroker
+
+WIDTH, STRIP_FRAMES, STRIP_HEIGHT, END_SECONDS = 400, 7, 150, 1.0
+
+
+@dataclass(frozen=True)
+class Shot:
+    """An episode to film."""
+
+    run: str
+    policy: str
+    env: EnvConfig
+    execute: int
+    solver: Solver
+    seed: int
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A filmed episode: MP4 (H.264), a strip of its frames (JPEG), and how it ended, in words."""
+
+    shot: Shot
+    mp4: bytes
+    strip: bytes
+    ending: str
+
+
+class NoPictures(RuntimeError):  # noqa: N818 (no error: the rest of a report does without)
+    """Nothing can be rendered here; the message says why and what would help."""
+
+
+def film(shots: Sequence[Shot]) -> list[Clip]:
+    """Film episodes, in as many processes as there are cores.
+
+    Raises:
+        NoPictures: the env renders no rgb_array, or there is no OpenGL or no video encoder here.
+    """
+    if not shots:
+        return []
+    # Processes of their own: OpenGL is chosen when MuJoCo is imported, and a broken driver may take them down.
+    with _headless_opengl(), processes(min(cores(), len(shots)), torch.set_num_threads, 1) as pool:
+        try:
+            return list(tqdm(pool.map(_film, shots), total=len(shots), desc="film", unit="episode"))
+        except BrokenProcessPool as error:
+            raise NoPictures("rendering crashed here, as it does with a broken OpenGL driver.") from error
+
+
+def _film(shot: Shot) -> Clip:
+    try:
+        env = make_env(shot.env, render_mode="rgb_array")
+    except Exception as error:  # each task and driver raises kinds of its own
+        raise NoPictures(str(error)) from error
+    try:
+        frames, ending = _play(env, shot)
+        fps = float(env.metadata.get("render_fps", 20))
+    except (RuntimeError, ImportError, AttributeError, OSError) as error:
+        raise NoPictures(str(error)) from error
+    finally:
+        env.close()
+    return Clip(shot, _encode(frames, fps), _strip(frames), ending)
+
+
+def _play(env: Any, shot: Shot) -> tuple[list[np.ndarray], str]:
+    policy = load_policy(shot.run)
+    generator = torch.Generator().manual_seed(shot.seed)
+    options = {"nfe": shot.solver.nfe, "solver": shot.solver.name, "generator": generator}
+    broker = ChunkBroker(policy, shot.execute, **options)
+    obs, info = env.reset(seed=shot.seed)
+    frames, over = [_frame(env)], False
+    while not over:
+        obs, _, terminated, truncated, info = env.step(broker.act(obs))
+        frames.append(_frame(env))
+        over = terminated or truncated
+    seconds = (len(frames) - 1) / float(env.metadata.get("render_fps", 20))
+    failure = str(info.get("failure") or "unnamed")
+    solved = bool(info.get("is_success", False))
+    return frames, f"{'solved' if solved else FAILURES.get(failure, failure)} after {seconds:.1f} s"
+
+
+def _frame(env: Any) -> np.ndarray:
+    """A frame, scaled to the report's width; even sides, as H.264 wants them."""
+    from PIL import Image
+
+    image = env.render()
+    if image is None:
+        raise NoPictures(f"the env {env.spec.id if env.spec else env!r} renders no rgb_array.")
+    picture = Image.fromarray(image)
+    height = round(picture.height * WIDTH / picture.width / 2) * 2
+    return np.asarray(picture.resize((WIDTH, height), Image.Resampling.LANCZOS))
+
+
+def _encode(frames: Sequence[np.ndarray], fps: float) -> bytes:
+    import imageio.v2 as imageio
+
+    still = [frames[-1]] * round(END_SECONDS * fps)  # time to see how it ended before it begins again
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "clip.mp4"
+        options = ["-crf", "27", "-preset", "veryfast", "-movflags", "+faststart", "-threads", "1"]
+        try:
+            imageio.mimwrite(
+                path, [*frames, *still], fps=fps, codec="libx264", macro_block_size=2, output_params=options
+            )
+        except (ImportError, OSError, ValueError) as error:
+            raise NoPictures(
+                f"no video can be encoded here ({error}); pip install 'imageio[ffmpeg]'."
+            ) from error
+        return path.read_bytes()
+
+
+def _strip(frames: Sequence[np.ndarray]) -> bytes:
+    """Frames at equal times side by side, the last one the end."""
+    from PIL import Image
+
+    index = np.linspace(0, len(frames) - 1, STRIP_FRAMES).round().astype(int)
+    pictures = [Image.fromarray(frames[i]) for i in index]
+    width = round(pictures[0].width * STRIP_HEIGHT / pictures[0].height)
+    strip = Image.new("RGB", (len(pictures) * (width + 4) - 4, STRIP_HEIGHT), "white")
+    for i, picture in enumerate(pictures):
+        strip.paste(picture.resize((width, STRIP_HEIGHT), Image.Resampling.LANCZOS), (i * (width + 4), 0))
+    buffer = io.BytesIO()
+    strip.save(buffer, "JPEG", quality=82)
+    return buffer.getvalue()
+
+
+@contextmanager
+def _headless_opengl() -> Iterator[None]:
+    """MUJOCO_GL=egl for the processes begun here, on a Linux without a screen where nothing is chosen."""
+    chosen = "MUJOCO_GL" in os.environ or "DISPLAY" in os.environ or not sys.platform.startswith("linux")
+    if not chosen:
+        os.environ["MUJOCO_GL"] = "egl"
+    try:
+        yield
+    finally:
+        if not chosen:
+            del os.environ["MUJOCO_GL"]
