@@ -114,16 +114,22 @@ class Robot(ABC):
         """Whether the hand can go through TCP poses in this order."""
 
 
+# The free hand balances at its TCP, so that accelerating it does not tilt it.
+_INERTIA = '<inertial pos="0 0 0" mass=".6" diaginertia=".004 .004 .003"/>'
+
+
 class FreeRobot(Robot):
     """A gripper welded to a mocap body: it goes wherever the target goes, 20 ms behind it."""
 
     bodies = (
         '<body name="target" mocap="true"/>',
-        f'<body name="hand" gravcomp="1"><freejoint name="hand_free"/>{_HAND}</body>',
+        f'<body name="hand" gravcomp="1"><freejoint name="hand_free"/>{_INERTIA}{_HAND}</body>',
     )
     sections = (
         *_GRIPPER_SECTIONS,
-        '<equality><weld body1="target" body2="hand" solref=".015 1"/></equality>',
+        # A lower impedance leaves the dynamics of a free hand alone, and a blocked hand presses with 13 N per mm
+        # instead of the default's 50, which would push the peg through the fingers.
+        '<equality><weld body1="target" body2="hand" solref=".015 1" solimp=".8 .8 .001"/></equality>',
     )
 
     def __init__(self, model: mujoco.MjModel) -> None:

@@ -26,6 +26,9 @@ AHEAD = (
     0.018  # how far the commanded TCP leads the present one [m]; the controller lags 20 ms, so about 0.25 m/s
 )
 AHEAD_ANGLE = 0.11  # [rad], about 1.5 rad/s
+AHEAD_CAREFUL = (
+    0.009  # where the peg meets the rim and within the socket, and where the fingers meet the peg [m]
+)
 ARM = 0.05  # metres of misalignment per radian
 RELEASE_DEPTH = 0.056  # a held peg is pushed at least this deep [m]
 OPEN, CLOSE = -1.0, 1.0
@@ -80,8 +83,8 @@ class PegExpert:
         tip = poses.transform(local, (0, 0, -PEG[2]))
         off_axis = float(np.hypot(tip[0], tip[1]))
         misalignment = off_axis + ARM * poses.norm(poses.rotvec(local, poses.IDENTITY))
-        slack = 0.5 * self.env.clearance
-        height = np.interp(misalignment, (slack, 1.8 * slack + 0.004, 0.05), (0.0, 0.068, VIA))
+        play = self.env.clearance
+        height = np.interp(misalignment, (0.5 * play, 0.95 * play, play + 0.004, 0.05), (0, 0.061, 0.07, VIA))
         goal = poses.compose(state.socket, poses.pose((0, 0, float(height))))
 
         # Far from the socket's axis: come over it from above, and turn only when clear of the table.
@@ -89,7 +92,9 @@ class PegExpert:
         goal[2] += min(0.10, max(0.0, float(np.hypot(*(goal[:2] - peg[:2]))) - 0.06))
         climbed = max(near, _ramp(0.16 - float(goal[2] - peg[2]), 0.10))
         clear = max(near, _ramp(lowest_point(peg, PEG) - 0.01, 0.04))
-        return poses.compose(_advance(peg, goal, climbed, clear), poses.between(peg, state.tcp))
+        from_rim = max(float(tip[2]), off_axis)
+        ahead = float(np.interp(from_rim, (0.010, 0.040), (AHEAD_CAREFUL, AHEAD)))
+        return poses.compose(_advance(peg, goal, ahead, climbed, clear), poses.between(peg, state.tcp))
 
     def _grasp(self, state: State) -> tuple[Array, float]:
         if self.mode is None or not self._from_above(state, self.mode):
@@ -102,7 +107,7 @@ class PegExpert:
         closing = MAX_OPENING - state.opening > 0.003  # fingers under way may stand a little less exactly
         reach, turn = (0.014, 0.20) if closing and state.opening > half - 0.003 else (0.006, 0.08)
         if poses.norm(off[:3]) < reach and angle < turn:
-            return _advance(state.tcp, grasp), CLOSE
+            return _advance(state.tcp, grasp, AHEAD_CAREFUL), CLOSE
         standoff = float(
             np.interp(np.hypot(off[0], off[1]) + ARM * angle, (0.003, 0.012, 0.10), (0, 0.05, 0.10))
         )
@@ -110,7 +115,8 @@ class PegExpert:
             standoff = max(standoff, 0.05)
         goal = poses.compose(grasp, poses.pose((0, 0, -standoff)))
         goal[2] += min(0.08, max(0.0, float(np.hypot(*(goal[:2] - state.tcp[:2]))) - 0.05))
-        return _advance(state.tcp, goal), OPEN
+        ahead = float(np.interp(poses.norm(off[:3]), (0.010, 0.040), (AHEAD_CAREFUL, AHEAD)))
+        return _advance(state.tcp, goal, ahead), OPEN
 
     def _from_above(self, state: State, mode: Mode) -> bool:
         return _approach_height(state, mode) < -0.2
@@ -125,11 +131,11 @@ def _ramp(value: float, width: float) -> float:
     return min(1.0, max(0.0, value / width))
 
 
-def _advance(T: Array, goal: Array, moving: float = 1.0, turning: float = 1.0) -> Array:
-    """One look-ahead from a pose toward its goal; `moving` scales the horizontal part, `turning` the rotation."""
+def _advance(T: Array, goal: Array, ahead: float, moving: float = 1.0, turning: float = 1.0) -> Array:
+    """One look-ahead toward a goal; `moving` scales the horizontal part of the way, `turning` the rotation."""
     scaled = goal.copy()
     scaled[:2] = T[:2] + moving * (goal[:2] - T[:2])
-    return poses.advance(T, scaled, AHEAD, AHEAD_ANGLE * turning)
+    return poses.advance(T, scaled, ahead, AHEAD_ANGLE * turning)
 
 
 def _approach_height(state: State, mode: Mode) -> float:
