@@ -8,19 +8,15 @@ neither on the number of processes nor on interruptions.
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import shutil
-import signal
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from multiprocessing import connection
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +30,7 @@ from geoflow.data.demonstrations import DemonstrationError, Demonstrations, Epis
 from geoflow.experiments.config import CollectConfig, EnvConfig, EvaluateConfig
 from geoflow.experiments.disturbance import Disturbance
 from geoflow.experiments.environments import make_env, require_expert
+from geoflow.experiments.processes import processes
 from geoflow.experiments.provenance import cores, versions, write_provenance
 
 SEEDS = 10_000
@@ -106,10 +103,9 @@ def collect(
     try:
         _attempt_all(run, config.workers or cores())
     except KeyboardInterrupt:
-        tqdm.write(
+        raise KeyboardInterrupt(
             f"interrupted; the same command continues from the {len(run.done)} attempts in {task.folder}"
-        )
-        raise
+        ) from None
     seconds = time.perf_counter() - begin
     numbers, failures = run.result()
     attempts = len(numbers) + sum(failures.values())
@@ -382,7 +378,7 @@ class _Worker:
 def _attempts(task: _Task, count: int) -> Iterator[Callable[[int], Future[_Outcome]]]:
     """A function that runs an attempt: in this process for a count of one, else in a pool.
 
-    The pool's processes have one thread each, and are gone when the block is left or this process dies.
+    Its processes have one thread each. They may be stopped at any time: files are written whole or not at all.
     """
     if count == 1:
         worker = _Worker(task)
@@ -391,30 +387,14 @@ def _attempts(task: _Task, count: int) -> Iterator[Callable[[int], Future[_Outco
         finally:
             worker.close()
         return
-    before = set(multiprocessing.active_children())
-    with _one_thread():
-        pool = ProcessPoolExecutor(count, _context(), _start_worker, (task,))
-        try:
+    try:
+        with _one_thread(), processes(count, _start_worker, task) as pool:
             yield lambda attempt: pool.submit(_attempt_in_worker, attempt)
-        except BrokenProcessPool as error:
-            raise CollectionError(
-                "a collecting process died, perhaps for want of memory; the same command continues, with "
-                "fewer --workers if need be."
-            ) from error
-        finally:
-            # Files are written whole or not at all, so a process may be stopped at any time.
-            for process in set(multiprocessing.active_children()) - before:
-                process.terminate()
-            pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _context() -> Any:
-    """Forkserver, which imports torch once for all workers, or spawn where there is none."""
-    if "forkserver" not in multiprocessing.get_all_start_methods():
-        return multiprocessing.get_context("spawn")
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
-    return context
+    except BrokenProcessPool as error:
+        raise CollectionError(
+            "a collecting process died, perhaps for want of memory; the same command continues, with "
+            "fewer --workers if need be."
+        ) from error
 
 
 def _done(outcome: _Outcome) -> Future[_Outcome]:
@@ -437,11 +417,6 @@ def _one_thread() -> Iterator[None]:
 
 def _start_worker(task: _Task) -> None:
     global _worker
-    # The parent answers Ctrl-C; and a parent that was killed outright must not leave its workers behind.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    threading.Thread(target=lambda: (connection.wait([parent.sentinel]), os._exit(1)), daemon=True).start()
     torch.set_num_threads(1)
     _worker = _Worker(task)
 

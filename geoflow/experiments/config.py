@@ -32,7 +32,7 @@ class CollectConfig:
     choice: str = "random"
     """How the expert picks among feasible modes: greedy or random."""
     disturbance: float = 0.0
-    """Share of time, 0 to 0.5, in which a correlated disturbance is added to what is executed."""
+    """Share of steps, 0 to about 0.25, at which a correlated disturbance is added to what is executed."""
     workers: int = 0
     """Processes; 0 means one per core."""
 

@@ -1,0 +1,458 @@
+"""The geoflow command: parse, build, call, print. What is interesting is in the library.
+
+Nothing heavy is imported before it is known which command runs, so `geoflow --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+try:
+    import tyro
+    from tyro.conf import Fixed, Positional, Suppress, arg
+except ModuleNotFoundError:  # the light install has no command
+    raise SystemExit("geoflow: the command needs tyro; install it with: pip install 'geoflow[all]'") from None
+
+from geoflow.experiments.config import (
+    CollectConfig,
+    Config,
+    EnvConfig,
+    EvaluateConfig,
+    TrainConfig,
+    load,
+    to_yaml,
+)
+from geoflow.policies.config import PolicyConfig
+
+Files = Annotated[Positional[tuple[Path, ...]], arg(metavar="YAML...")]
+Flat = arg(name="")
+
+
+@dataclass(frozen=True)
+class Task:
+    """Which environment, and what it is made with."""
+
+    env: str = EnvConfig.id
+    """The gymnasium id of the task, with the module that registers it in front."""
+    env_kwargs: tuple[str, ...] = ()
+    """What it is made with, as in --env-kwargs level=2 robot=panda; changes what a YAML file says."""
+    from_files: Suppress[Fixed[dict[str, Any]]] = field(default_factory=dict)
+
+    def config(self) -> EnvConfig:
+        """As a value."""
+        return EnvConfig(self.env, self.from_files | _from_words(self.env_kwargs))
+
+
+@dataclass(frozen=True)
+class Collect:
+    """Record demonstrations of a task's scripted expert; interrupted, the same command continues."""
+
+    summary: ClassVar[str] = "record demonstrations of a task's scripted expert"
+    example: ClassVar[str] = (
+        "geoflow collect --env geoflow_envs:geoflow/TiltedPegInsert-v0 --episodes 200 --out demos/peg.h5"
+    )
+
+    files: Files = ()
+    """YAML files; options on the command line win."""
+    task: Annotated[Task, Flat] = field(default_factory=Task)
+    collect: Annotated[CollectConfig, Flat] = field(default_factory=CollectConfig)
+    out: Path = Path(TrainConfig.demos)
+    """The file to write."""
+    seed: int = 0
+    """Attempt i is reset with seed * 10 000 + i."""
+    overwrite: bool = False
+    """Replace a file that was collected otherwise."""
+
+    @classmethod
+    def defaults(cls, config: Config) -> Collect:
+        """The options as the YAML files leave them."""
+        task = Task(config.env.id, from_files=config.env.kwargs)
+        return cls(task=task, collect=config.collect, out=Path(config.train.demos))
+
+    def run(self) -> Path:
+        """Collect."""
+        from geoflow.experiments.collection import collect
+
+        env = self.task.config()
+        _show(env=env, collect=self.collect, seed=self.seed, out=self.out)
+        summary = collect(env, self.collect, self.out, self.seed, overwrite=self.overwrite)
+        print(summary if summary.new_steps else f"complete already: {summary}")
+        return summary.path
+
+
+@dataclass(frozen=True)
+class DataInfo:
+    """Describe a demonstration file: task, conventions, episodes, failures, ranges."""
+
+    summary: ClassVar[str] = "describe a demonstration file"
+    example: ClassVar[str] = "geoflow data info demos/peg.h5"
+
+    file: Positional[Path]
+    """The demonstration file."""
+
+    @classmethod
+    def defaults(cls, config: Config) -> DataInfo:
+        """A file must be given."""
+        return cls(file=tyro.MISSING)
+
+    def run(self) -> Path:
+        """Describe."""
+        from geoflow.data.info import describe
+
+        print(describe(self.file))
+        return self.file
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train a policy on demonstrations; interrupted, the same command continues to the identical weights."""
+
+    summary: ClassVar[str] = "train a policy on demonstrations"
+    example: ClassVar[str] = (
+        "geoflow train configs/env/peg.yaml configs/policy/se3_flow.yaml --seed 1 --out runs/peg_se3"
+    )
+
+    files: Files = ()
+    """YAML files, merged from left to right; options on the command line win."""
+    task: Annotated[Task, Flat] = field(default_factory=Task)
+    policy: PolicyConfig = field(default_factory=PolicyConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    out: Path = Path("runs/train")
+    """The run folder: a checkpoint with its history."""
+    seed: int = 0
+    """Of initial weights, the order of the data, and noise."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1, ...; under accelerate launch the launcher decides."""
+    resume: bool = True
+    """Continue what the folder holds; --no-resume refuses a folder that holds a run."""
+
+    @classmethod
+    def defaults(cls, config: Config) -> Train:
+        """The options as the YAML files leave them."""
+        task = Task(config.env.id, from_files=config.env.kwargs)
+        return cls(task=task, policy=config.policy, train=config.train)
+
+    def run(self) -> Path:
+        """Train."""
+        from geoflow.experiments.devices import resolve_device
+        from geoflow.experiments.training import train
+
+        env = self.task.config()
+        config = Config(env=env, policy=self.policy, train=self.train)
+        device = self.device if self.device == "auto" else resolve_device(self.device)
+        _show(env=env, policy=self.policy, train=self.train, seed=self.seed, device=device, out=self.out)
+        return train(config, self.out, self.seed, device, resume=self.resume)
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Roll a trained policy out on held-out scenes; interrupted, the same command continues."""
+
+    summary: ClassVar[str] = "success of a trained policy on held-out scenes"
+    example: ClassVar[str] = "geoflow evaluate runs/peg_se3 --episodes 100 --nfe 1 2 4 10"
+
+    run_folder: Annotated[Positional[Path], arg(metavar="RUN")]
+    """The run folder."""
+    files: Files = ()
+    """YAML files; options on the command line win."""
+    evaluate: Annotated[EvaluateConfig, Flat] = field(default_factory=EvaluateConfig)
+    env: str = ""
+    """Another task than the one trained on."""
+    env_kwargs: tuple[str, ...] = ()
+    """What to change of the task, as in --env-kwargs level=2."""
+    out: Path | None = None
+    """The JSON file; default: eval.json in the run folder."""
+    seed: int = 0
+    """Which held-out scenes: they begin at first_seed + 100 000 * seed."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1, ..."""
+    overwrite: bool = False
+    """Measure again what is measured already."""
+
+    @classmethod
+    def defaults(cls, config: Config) -> Evaluate:
+        """The options as the YAML files leave them; a run must be given."""
+        # Not the task: that is the one trained on, unless the command line says otherwise.
+        return cls(run_folder=tyro.MISSING, evaluate=config.evaluate)
+
+    def run(self) -> Path:
+        """Evaluate."""
+        from geoflow.experiments.devices import resolve_device
+        from geoflow.experiments.evaluation import evaluate
+
+        device = resolve_device(self.device)
+        config = replace(self.evaluate, first_seed=self.evaluate.first_seed + 100_000 * self.seed)
+        env = self._env()
+        _show(run=self.run_folder, evaluate=config, env=env, device=device)
+        return evaluate(self.run_folder, config, device, self.out, env, self.overwrite)
+
+    def _env(self) -> EnvConfig | None:
+        """None for the task as it was trained."""
+        changes = _from_words(self.env_kwargs)
+        if self.env:
+            return EnvConfig(self.env, changes)
+        description = self.run_folder / "config.json"
+        if not changes or not description.is_file():
+            return None
+        trained = json.loads(description.read_text())["config"]["env"]
+        return EnvConfig(trained["id"], trained["kwargs"] | changes)
+
+
+@dataclass(frozen=True)
+class Compare:
+    """Put evaluated runs side by side: comparison.json and one self-contained report.html."""
+
+    summary: ClassVar[str] = "put evaluated runs side by side in a report"
+    example: ClassVar[str] = "geoflow compare runs/peg_se3 runs/peg_euclidean runs/peg_ddpm --out report/"
+
+    runs: Annotated[Positional[tuple[Path, ...]], arg(metavar="RUN...")]
+    """Run folders that were evaluated."""
+    out: Path = Path("report")
+    """The folder of the report."""
+    videos: bool = True
+    """Render rollouts; --no-videos where there is no OpenGL or no time."""
+
+    @classmethod
+    def defaults(cls, config: Config) -> Compare:
+        """Runs must be given."""
+        return cls(runs=tyro.MISSING)
+
+    def run(self) -> Path:
+        """Compare."""
+        from geoflow.experiments.comparison import compare
+
+        return compare(self.runs, self.out, videos=self.videos)
+
+
+@dataclass(frozen=True)
+class Demo:
+    """The whole line: collect, train three policies, evaluate, compare; interrupted, it continues."""
+
+    summary: ClassVar[str] = "the whole line: collect, train three policies, evaluate, report"
+    example: ClassVar[str] = "geoflow demo --out runs/demo"
+
+    out: Path = Path("runs/demo")
+    """The folder of everything it makes."""
+    seed: int = 0
+    """Of demonstrations and trainings."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1, ..."""
+
+    @classmethod
+    def defaults(cls, config: Config) -> Demo:
+        """As declared."""
+        return cls()
+
+    def run(self) -> Path:
+        """Run the demo."""
+        from geoflow.experiments.demo import demo
+        from geoflow.experiments.devices import resolve_device
+
+        device = resolve_device(self.device)
+        _show(out=self.out, seed=self.seed, device=device)
+        return demo(self.out, seed=self.seed, device=device)
+
+
+@dataclass(frozen=True)
+class BenchLie:
+    """Time the group operations, forward and backward, and measure their error in float32."""
+
+    summary: ClassVar[str] = "time and error of the group operations"
+    example: ClassVar[str] = "geoflow bench lie --batch 4096"
+
+    batch: int = 4096
+    """Poses in a batch."""
+    repeats: int = 50
+    """Timed calls of each operation."""
+    out: Path = Path("runs/bench/lie.json")
+    """The JSON file."""
+    seed: int = 0
+    """Of the poses."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1, ..."""
+
+    @classmethod
+    def defaults(cls, config: Config) -> BenchLie:
+        """As declared."""
+        return cls()
+
+    def run(self) -> Path:
+        """Run the benchmark."""
+        from geoflow.experiments.bench import bench_lie
+        from geoflow.experiments.devices import resolve_device
+
+        return bench_lie(self.out, self.batch, self.repeats, self.seed, resolve_device(self.device))
+
+
+COMMANDS: dict[str, type[Any]] = {
+    "demo": Demo,
+    "collect": Collect,
+    "data info": DataInfo,
+    "train": Train,
+    "evaluate": Evaluate,
+    "compare": Compare,
+    "bench lie": BenchLie,
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run `geoflow ARGUMENTS`; what a user can mend ends in one sentence and exit code 2."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in words or os.environ.get("GEOFLOW_DEBUG", "") not in ("", "0")
+    try:
+        _run([word for word in words if word != "--debug"])
+    except KeyboardInterrupt as error:
+        print(
+            f"\ngeoflow: {error or 'interrupted; the same command continues where it was.'}", file=sys.stderr
+        )
+        sys.exit(130)
+    except (ValueError, OSError, ImportError) as error:
+        if debug:
+            raise
+        print(f"geoflow: {_sentence(error)}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _run(words: list[str]) -> None:
+    if not words or words[0] in ("-h", "--help"):
+        print(_overview())
+        return
+    if words[0] == "--version":
+        from geoflow import __version__
+
+        print(f"geoflow {__version__}")
+        return
+    name, command = _command(words)
+    rest = words[len(name.split()) :]
+    made = _parse(name, command, rest).run()
+    if made is not None:
+        print(made)
+
+
+def _parse(name: str, command: type[Any], words: list[str]) -> Any:
+    """The command's options: defaults, changed by the YAML files among ``words``, then by the other words."""
+    return tyro.cli(
+        command,
+        prog=f"geoflow {name}",
+        description=f"{(command.__doc__ or '').strip()}\n\nExample: {command.example}",
+        args=words,
+        default=command.defaults(load(_yaml_files(words))),
+    )
+
+
+def _yaml_files(words: list[str]) -> list[Path]:
+    """The words that are YAML files and not the value of an option."""
+    found = []
+    for before, word in zip(["", *words], words, strict=False):
+        option = before.startswith("--") and "=" not in before
+        if word.endswith((".yaml", ".yml")) and not word.startswith("-") and not option:
+            found.append(Path(word))
+    return found
+
+
+def _command(words: list[str]) -> tuple[str, type[Any]]:
+    """The command that the first one or two words name."""
+    for count in (2, 1):
+        name = " ".join(words[:count])
+        if name in COMMANDS:
+            return name, COMMANDS[name]
+    below = [name for name in COMMANDS if name.startswith(words[0] + " ")]
+    if below:
+        raise ValueError(f"geoflow {words[0]} needs one more word: {', '.join(below)}.")
+    close = get_close_matches(words[0], COMMANDS, 1)
+    hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(COMMANDS)}."
+    raise ValueError(f"unknown command {words[0]!r}; {hint}")
+
+
+def _overview() -> str:
+    width = max(map(len, COMMANDS)) + 2
+    lines = [f"  {name:<{width}}{command.summary}" for name, command in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: geoflow COMMAND [OPTIONS]",
+            "",
+            "Flow matching on Lie groups for robot action chunks.",
+            "",
+            *lines,
+            "",
+            "geoflow COMMAND --help shows a command's options; --debug, or GEOFLOW_DEBUG=1, shows tracebacks.",
+        ]
+    )
+
+
+def _show(**values: Any) -> None:
+    """Print what was resolved."""
+    plain = {key: str(x) if isinstance(x, Path) else x for key, x in values.items() if x is not None}
+    print(to_yaml(plain), end="", flush=True)
+
+
+def _from_words(words: Sequence[str]) -> dict[str, Any]:
+    """("level=2",) -> {"level": 2}."""
+    import yaml
+
+    kwargs = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals:
+            raise ValueError(
+                f"--env-kwargs {word}: expected name=value, as in --env-kwargs level=2 robot=panda."
+            )
+        kwargs[key] = yaml.safe_load(value)
+    return kwargs
+
+
+_EXTRAS = {
+    "sim": ("mujoco", "gymnasium", "imageio", "geoflow_envs"),
+    "train": (
+        "accelerate",
+        "diffusers",
+        "h5py",
+        "huggingface_hub",
+        "jinja2",
+        "matplotlib",
+        "yaml",
+        "tensorboard",
+        "tqdm",
+    ),
+}
+
+
+def _sentence(error: Exception) -> str:
+    """An error in one line, with what would work."""
+    if isinstance(error, ImportError):
+        module = (error.name or "").split(".")[0]
+        extra = next((extra for extra, modules in _EXTRAS.items() if module in modules), "all")
+        return f"this command needs {module or error}; install it with: pip install 'geoflow[{extra}]'"
+    if isinstance(error, OSError) and error.errno is not None:
+        return _system_sentence(error)
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _system_sentence(error: OSError) -> str:
+    """What the operating system refused."""
+    where = f"{error.filename}: " if error.filename else ""
+    advice = {
+        errno.ENOSPC: "free some space, or choose another --out; the same command continues",
+        errno.EDQUOT: "free some space, or choose another --out; the same command continues",
+        errno.EFBIG: "choose another --out; the same command continues",
+        errno.EACCES: "choose another --out, or ask for permission",
+        errno.EPERM: "choose another --out, or ask for permission",
+        errno.EROFS: "choose another --out: nothing can be written there",
+        errno.ENOENT: "is the path right?",
+        errno.ENOTDIR: "a part of the path is a file: choose another path",
+        errno.EEXIST: "a file is where a folder is needed: choose another path",
+        errno.EISDIR: "that is a folder: give a file",
+    }
+    return f"{where}{error.strerror}; {advice.get(error.errno or 0, 'choose another path')}."
+
+
+if __name__ == "__main__":
+    main()
