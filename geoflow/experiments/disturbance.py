@@ -13,9 +13,9 @@ DISTANCE = 0.03
 """Largest displacement of a burst [m]."""
 ANGLE = np.deg2rad(20)
 """Largest rotation of a burst [rad]."""
-RAMP = 6
-"""Steps in which a burst rises, and in which it falls."""
-BURST = (16, 28)
+RAMP = 4
+"""Steps in which a burst rises. It ends at once, so that a recovery begins far off."""
+BURST = (5, 9)
 """Shortest and longest burst, in steps."""
 REST = 20
 """Fewest undisturbed steps between two bursts: a chunk of 16 and the time to recover begin there."""
@@ -26,8 +26,8 @@ MOST = sum(BURST) / 2 / (sum(BURST) / 2 + REST)
 class Disturbance:
     """A twist for every step of an episode, zero outside of bursts.
 
-    Within a burst the twist rises to its size and falls again along a raised cosine; its direction is uniform
-    and constant, its size uniform up to 3 cm and 20 degrees. Bursts begin at random times, such that the
+    Within a burst the twist rises to its size along a raised cosine and then stops at once; its direction is
+    uniform and constant, its size uniform up to 3 cm and 20 degrees. Bursts begin at random times, such that the
     share of disturbed steps is ``share`` in the mean of long episodes.
 
     Args:
@@ -70,8 +70,7 @@ def _bursts(share: float, rng: np.random.Generator) -> Iterator[np.ndarray]:
         steps = int(rng.integers(BURST[0], BURST[1] + 1))
         peak = np.concatenate([DISTANCE * _direction(rng), ANGLE * _direction(rng)])
         for t in range(steps):
-            edge = min(t + 1, steps - t) / (RAMP + 1)
-            yield peak * (0.5 - 0.5 * np.cos(np.pi * min(edge, 1.0)))
+            yield peak * (0.5 - 0.5 * np.cos(np.pi * min((t + 1) / RAMP, 1.0)))
         length = REST + rng.exponential(max(rest - REST, 0.0))
 
 
