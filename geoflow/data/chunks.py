@@ -126,7 +126,7 @@ class _Rows:
     """Rows appended to an unnamed temporary file, mapped into memory when complete."""
 
     def __init__(self) -> None:
-        self._file = tempfile.TemporaryFile()
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115 (it lives as long as its memory map)
         self._shape: tuple[int, ...] = ()
         self._dtype = np.dtype(np.float32)
         self._count = 0
