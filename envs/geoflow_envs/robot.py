@@ -21,6 +21,7 @@ MAX_ANGULAR_SPEED = 2.2  # [rad/s]; faster swings ratchet a held object out of t
 MAX_OPENING = 0.04  # of each finger [m]
 SQUEEZE = 0.03  # how far past contact a full closing command aims [m], so that the force limit acts
 WORKSPACE = np.array([[0.2, -0.45, 0.008], [0.8, 0.45, 0.65]])  # box of TCP targets in the world [m]
+CLEARANCE = 0.12  # of an arm's wrist from the socket [m]
 HOME = (0.45, 0.0, 0.38)  # TCP position at rest [m]
 
 # Robot geoms meet the world but not each other: (2 & 1) | (2 & 1) == 0.
@@ -110,8 +111,11 @@ class Robot(ABC):
         """Simulate one control step while the target moves from `start` to where it is now."""
 
     @abstractmethod
-    def reachable(self, path: Sequence[Array]) -> bool:
-        """Whether the hand can go through TCP poses in this order."""
+    def reachable(self, path: Sequence[Array], obstacle: Array) -> bool:
+        """Whether the hand can go through TCP poses in this order, from where it was last commanded to.
+
+        The arm behind the hand, if there is one, must keep `CLEARANCE` from the point `obstacle` [m].
+        """
 
 
 # The free hand balances at its TCP, so that accelerating it does not tilt it.
@@ -153,7 +157,7 @@ class FreeRobot(Robot):
             self._set_mocap(data, part)
             mujoco.mj_step(self.model, data, nstep=SUBSTEPS // BLOCKS)
 
-    def reachable(self, path: Sequence[Array]) -> bool:
+    def reachable(self, path: Sequence[Array], obstacle: Array) -> bool:
         points = np.array([T[:3] for T in path])
         return bool(((points >= WORKSPACE[0]) & (points <= WORKSPACE[1])).all())
 
@@ -170,6 +174,8 @@ _DH = (
     (0.088, 0.0, pi / 2, -2.8973, 2.8973, pi / 4),
 )
 _FLANGE, _TCP = 0.107, 0.1034  # flange from the last joint, TCP from the flange [m]
+_DAMPING = 1e-4 * np.eye(6)
+SERVO_LAG = 0.02  # of the arm behind its target [s], about the free hand's
 _STIFFNESS = (3000, 3000, 3000, 2500, 2000, 1500, 1000)  # position gains [N m/rad]
 _TORQUE = (87, 87, 87, 87, 12, 12, 12)  # [N m]
 # Capsules per link in the link's frame: from, to, radius, mass, material.
@@ -235,7 +241,7 @@ class PandaRobot(Robot):
         + "</actuator>",
     )
     home = np.array([row[5] for row in _DH])
-    limits = np.array([[row[3] + 0.02, row[4] - 0.02] for row in _DH]).T
+    limits = np.array([row[3:5] for row in _DH]).T
 
     def __init__(self, model: mujoco.MjModel) -> None:
         super().__init__(model)
@@ -243,36 +249,46 @@ class PandaRobot(Robot):
         self.joints = np.array([model.joint(name).qposadr[0] for name in names])
         self.dofs = np.array([model.joint(name).dofadr[0] for name in names])
         self.servos = np.array([model.actuator(name).id for name in names])
+        # The servos' damping acts on the speed itself and so lags by kv / kp; targets lead by all but SERVO_LAG of it.
+        gain, damping = model.actuator_gainprm[self.servos, 0], -model.actuator_biasprm[self.servos, 2]
+        self.lead = np.maximum(damping / gain - SERVO_LAG, 0.0)
         self.angles = self.home.copy()
+        self.wrist = np.array([model.body(f"link{i}").id for i in (5, 6, 7)])
         self._scratch = mujoco.MjData(model)
         self._jacobian = np.zeros((6, model.nv))
 
-    def inverse_kinematics(self, T_w_tcp: Array, start: Array, iterations: int = 12) -> tuple[Array, bool]:
+    def inverse_kinematics(
+        self, T_w_tcp: Array, start: Array, iterations: int = 12, accuracy: float = 1e-5, margin: float = 0.02
+    ) -> tuple[Array, bool]:
         """Joint angles that put the TCP at a pose, from a warm start; the null space leans to `home`.
 
-        dq = J^T (J J^T + lambda I)^-1 e + (I - J^+ J) (home - q) / 20; true when within 1 mm and 0.01 rad.
+        dq = J^T (J J^T + lambda I)^-1 (e - J l) + l with l = (home - q) / 20; a joint at its limit (less `margin`
+        [rad]) is taken out, and the others do its part. True when within 1 mm and 0.01 rad.
         """
-        q, data = start.copy(), self._scratch
+        low, high = self.limits[0] + margin, self.limits[1] - margin
+        q = start.copy()
+        error = self._error(T_w_tcp, q)
         for _ in range(iterations):
-            data.qpos[self.joints] = q
-            mujoco.mj_kinematics(self.model, data)
-            mujoco.mj_comPos(self.model, data)
-            mujoco.mj_jacBody(self.model, data, self._jacobian[:3], self._jacobian[3:], self.hand)
-            now = self.tcp(data)
-            error = np.concatenate([T_w_tcp[:3] - now[:3], poses.rotate(now, poses.rotvec(now, T_w_tcp))])
-            close = poses.norm(error[:3]) < 1e-3 and poses.norm(error[3:]) < 1e-2
-            J = self._jacobian[:, self.dofs]
-            lean = (self.home - q) / 20
-            dq = lean + J.T @ np.linalg.solve(J @ J.T + 1e-4 * np.eye(6), error - J @ lean)
-            if close and np.abs(error).max() < 1e-5:
+            if np.abs(error).max() < accuracy:
                 break
-            q = np.clip(q + np.clip(dq, -0.3, 0.3), self.limits[0], self.limits[1])
-        else:
-            data.qpos[self.joints] = q
-            mujoco.mj_kinematics(self.model, data)
-            now = self.tcp(data)
-            close = poses.norm(T_w_tcp[:3] - now[:3]) < 1e-3 and poses.norm(poses.rotvec(now, T_w_tcp)) < 1e-2
-        return q, close
+            mujoco.mj_comPos(self.model, self._scratch)
+            mujoco.mj_jacBody(self.model, self._scratch, self._jacobian[:3], self._jacobian[3:], self.hand)
+            J, lean = self._jacobian[:, self.dofs], (self.home - q) / 20
+            dq = _damped_step(J, error, lean)
+            blocked = ((q <= low) & (dq < 0)) | ((q >= high) & (dq > 0))
+            if blocked.any():
+                J[:, blocked], lean[blocked] = 0.0, 0.0
+                dq = _damped_step(J, error, lean)
+            q = np.clip(q + np.clip(dq, -0.3, 0.3), low, high)
+            error = self._error(T_w_tcp, q)
+        return q, poses.norm(error[:3]) < 1e-3 and poses.norm(error[3:]) < 1e-2
+
+    def _error(self, T_w_tcp: Array, q: Array) -> Array:
+        """Position and rotation that are missing to a TCP pose, in the world; leaves the arm at q in `_scratch`."""
+        self._scratch.qpos[self.joints] = q
+        mujoco.mj_kinematics(self.model, self._scratch)
+        now = self.tcp(self._scratch)
+        return np.concatenate([T_w_tcp[:3] - now[:3], poses.rotate(now, poses.rotvec(now, T_w_tcp))])
 
     def _place(self, data: mujoco.MjData) -> None:
         self.angles, _ = self.inverse_kinematics(self.target, self.home, iterations=60)
@@ -282,18 +298,26 @@ class PandaRobot(Robot):
     def _follow(self, data: mujoco.MjData, start: Array) -> None:
         before = self.angles
         self.angles, _ = self.inverse_kinematics(self.target, before)
+        step = self.angles - before
         for block in range(1, BLOCKS + 1):
-            data.ctrl[self.servos] = before + (self.angles - before) * (block / BLOCKS)
+            data.ctrl[self.servos] = before + step * (block / BLOCKS) + step * CONTROL_HZ * self.lead
             mujoco.mj_step(self.model, data, nstep=SUBSTEPS // BLOCKS)
 
-    def reachable(self, path: Sequence[Array]) -> bool:
-        q, iterations = self.home, 40
+    def reachable(self, path: Sequence[Array], obstacle: Array) -> bool:
+        q = self.angles
         for T in path:
-            q, reached = self.inverse_kinematics(T, q, iterations)
+            q, reached = self.inverse_kinematics(T, q, accuracy=1e-3, margin=0.1)
             if not reached:
                 return False
-            iterations = 12
+            wrist = self._scratch.xpos[self.wrist] - obstacle
+            if (wrist * wrist).sum(axis=1).min() < CLEARANCE**2:
+                return False
         return True
+
+
+def _damped_step(J: Array, error: Array, lean: Array) -> Array:
+    """J^T (J J^T + lambda I)^-1 (e - J l) + l."""
+    return lean + J.T @ np.linalg.solve(J @ J.T + _DAMPING, error - J @ lean)
 
 
 ROBOTS: dict[str, type[Robot]] = {"free": FreeRobot, "panda": PandaRobot}

@@ -342,7 +342,7 @@ class TiltedPegInsert(gym.Env[dict[str, NDArray[np.float32]], NDArray[np.float32
         T_peg_tcp = poses.between(state.peg, state.tcp)
         upper = (0, 3) if T_peg_tcp[2] > 0 else (1, 2)
         modes = (Mode(symmetry, T_peg_tcp) for symmetry in upper)
-        return tuple(mode for mode in modes if self._reachable([state.tcp, *_insertion(state.socket, mode)]))
+        return tuple(mode for mode in modes if self._reachable(state, [], mode))
 
     # --- inside ----------------------------------------------------------------------------------------------
 
@@ -392,14 +392,14 @@ class TiltedPegInsert(gym.Env[dict[str, NDArray[np.float32]], NDArray[np.float32
             return False
         tcp, peg = drawn
         half = _held_half(poses.between(peg, tcp)) if self.in_hand else MAX_OPENING
-        state = State(tcp, half, peg, socket)
-        self.modes = self.feasible_insertions(state) if self.in_hand else self.feasible_modes(state)
-        if not self.modes:
-            return False
         self.data.mocap_pos[self._socket], self.data.mocap_quat[self._socket] = socket[:3], socket[3:]
         self.data.mocap_pos[self._stand] = poses.transform(socket, (0, 0, -_BALL))
         self.data.qpos[self._peg_joint : self._peg_joint + 7] = peg
         self.robot.reset(self.data, tcp, half, 1.0 if self.in_hand else -1.0)
+        state = State(tcp, half, peg, socket)
+        self.modes = self.feasible_insertions(state) if self.in_hand else self.feasible_modes(state)
+        if not self.modes:
+            return False
         mujoco.mj_step(self.model, self.data, nstep=50)  # the peg settles on the table or in the pads
         mujoco.mj_kinematics(self.model, self.data)
         self.data.time = 0.0
@@ -454,12 +454,12 @@ class TiltedPegInsert(gym.Env[dict[str, NDArray[np.float32]], NDArray[np.float32
 
     def _possible(self, state: State, mode: Mode) -> bool:
         at_peg = poses.compose(state.peg, mode.T_peg_tcp)
-        lifted = at_peg.copy()
-        lifted[2] += 0.12
-        return self._reachable([_backed(at_peg, 0.10), at_peg, lifted, *_insertion(state.socket, mode)])
+        keys = [_backed(at_peg, 0.10), at_peg, _raised(at_peg, 0.12)]
+        return self._reachable(state, keys, mode)
 
-    def _reachable(self, keys: Sequence[Array]) -> bool:
-        """Whether the hand clears the table at key poses of the TCP and the robot reaches all poses between them."""
+    def _reachable(self, state: State, keys: Sequence[Array], mode: Mode) -> bool:
+        """Whether the hand can go by `keys` to the seat: clear of the table at the keys, reached all the way."""
+        keys = [*keys, *_insertion(state.socket, mode)]
         for key in keys:
             approach = poses.rotate(key, (0, 0, 1))
             if (
@@ -467,6 +467,7 @@ class TiltedPegInsert(gym.Env[dict[str, NDArray[np.float32]], NDArray[np.float32
                 or lowest_point(_backed(key, 0.078), np.array([0.022, 0.055, 0.022])) < 0.03
             ):
                 return False
+        keys = [state.tcp, *keys]
         path = [keys[0]]
         for key in keys[1:]:
             while True:
@@ -476,7 +477,7 @@ class TiltedPegInsert(gym.Env[dict[str, NDArray[np.float32]], NDArray[np.float32
                     and poses.norm(poses.rotvec(path[-1], key)) < 1e-6
                 ):
                     break
-        return self.robot.reachable(path)
+        return self.robot.reachable(path, poses.transform(state.socket, (0, 0, -DEPTH / 2)))
 
 
 def _held_half(T_peg_tcp: Array) -> float:
@@ -490,12 +491,19 @@ def _backed(T_w_tcp: Array, distance: float) -> Array:
     return poses.compose(T_w_tcp, poses.pose((0, 0, -distance)))
 
 
+def _raised(T: Array, height: float) -> Array:
+    """The pose moved up in the world."""
+    raised = T.copy()
+    raised[2] += height
+    return raised
+
+
 def _insertion(socket: Array, mode: Mode) -> list[Array]:
     """TCP poses over the socket, at the seat and retreated."""
     T_seat_tcp = poses.compose(SYMMETRIES[mode.symmetry], mode.T_peg_tcp)  # a half turn is its own inverse
     seat = poses.compose(socket, T_seat_tcp)
     via = poses.compose(poses.compose(socket, poses.pose((0, 0, VIA))), T_seat_tcp)
-    return [via, seat, _backed(seat, 0.08)]
+    return [_raised(via, 0.08), via, seat, _backed(seat, 0.08)]
 
 
 def _task_bodies(clearance: float, chamfer: bool) -> tuple[str, ...]:
