@@ -18,6 +18,7 @@ _LAYOUTS = {
     "points": (3, "x y z"),
 }
 _HALF = (torch.float16, torch.bfloat16)
+_LARGE = 4096
 
 
 def check_rows(x: Tensor, kind: str, size: int, layout: str) -> None:
@@ -34,7 +35,7 @@ def check_rows(x: Tensor, kind: str, size: int, layout: str) -> None:
         hint = ""
         if size == 7 and x.ndim and x.shape[-1] > 7:
             hint = " Pose plus extras? Pass x[..., :7], or use Product(SE3(), Euclidean(k))."
-        elif size in (4, 7) and x.ndim >= 2 and x.shape[-1] == x.shape[-2]:
+        elif x.ndim >= 2 and x.shape[-1] == x.shape[-2]:
             hint = " Matrices? Convert them with from_matrix first."
         raise ValueError(f"expected {kind}, last axis {size} ({layout}); got shape {tuple(x.shape)}.{hint}")
 
@@ -61,23 +62,38 @@ def common_dtype(*tensors: Tensor) -> tuple[torch.dtype, torch.dtype]:
     return (torch.float32 if result in _HALF else result), result
 
 
-def enter(*rows: tuple[Tensor, str]) -> tuple[list[Tensor], torch.dtype]:
+def enter(*rows: tuple[Tensor, str], t: Tensor | float = 0.0) -> tuple[list[Tensor], torch.dtype]:
     """Contiguous components (n, ...) of rows (..., n), padded to one rank, and the dtype to return.
 
     Each argument is (tensor, kind) with kind "rotations", "poses", "rotation vectors", "twists" or "points".
+    Times ``t`` without a component axis may have more axes than the rows.
     """
     for x, kind in rows:
         check_rows(x, kind, *_LAYOUTS[kind])
     tensors = [x for x, _ in rows]
     compute, result = common_dtype(*tensors)
     rank = max(x.ndim for x in tensors)
-    columns = []
-    for x in tensors:
-        column = x.to(compute).movedim(-1, 0)
-        if x.ndim < rank:
-            column = column.reshape(x.shape[-1], *[1] * (rank - x.ndim), *x.shape[:-1])
-        columns.append(column.contiguous())
-    return columns, result
+    if isinstance(t, Tensor):
+        rank = max(rank, t.ndim + 1)
+    return [_to_components(x if x.dtype == compute else x.to(compute), rank) for x in tensors], result
+
+
+def _to_components(x: Tensor, rank: int) -> Tensor:
+    if x.ndim < rank:
+        x = x.reshape(*[1] * (rank - x.ndim), *x.shape)
+    if torch.compiler.is_compiling():
+        # A stack is a buffer of its own for the compiler: what follows reads it contiguously and vectorises,
+        # where a fused transposition would read with stride n everywhere (measured: 2 to 3 times slower).
+        return torch.stack(x.unbind(-1))
+    return _turned(x, -1, 0)
+
+
+def _turned(x: Tensor, source: int, target: int) -> Tensor:
+    """A contiguous copy of x with one axis moved from one end to the other."""
+    if x.ndim == 2 and x.numel() > _LARGE:
+        # torch transposes large matrices through a path that is twice as slow as its general copy.
+        return x.unsqueeze(0).mT.contiguous().squeeze(0)
+    return x.movedim(source, target).contiguous()
 
 
 def enter_time(t: Tensor | float, like: Tensor, dtype: torch.dtype) -> Tensor:
@@ -91,5 +107,7 @@ def enter_time(t: Tensor | float, like: Tensor, dtype: torch.dtype) -> Tensor:
 
 def leave(dtype: torch.dtype, *parts: Tensor) -> Tensor:
     """Rows (..., n) of the given component-first parts (n_i, ...), in the given dtype."""
-    rows = [part.movedim(0, -1) for part in parts]
-    return torch.cat(rows, dim=-1).to(dtype) if len(rows) > 1 else rows[0].contiguous().to(dtype)
+    if torch.compiler.is_compiling():
+        return torch.stack([component for part in parts for component in part.unbind(0)], dim=-1).to(dtype)
+    rows = _turned(parts[0] if len(parts) == 1 else torch.cat(parts), 0, -1)
+    return rows if rows.dtype == dtype else rows.to(dtype)

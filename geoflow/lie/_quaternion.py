@@ -1,4 +1,4 @@
-"""Quaternion arithmetic on components: vectors (3, ...), scalars (...), quaternions as (w, u)."""
+"""Quaternion arithmetic on components: vectors (3, ...), scalars (1, ...), quaternions as (w, u)."""
 
 from __future__ import annotations
 
@@ -7,26 +7,33 @@ from torch import Tensor
 
 from geoflow.lie import series
 
+_LARGE = 6144
+
 
 def dot(a: Tensor, b: Tensor) -> Tensor:
     """a . b over the component axis."""
-    return (a * b).sum(0)
+    return (a * b).sum(0, keepdim=True)
 
 
 def cross(a: Tensor, b: Tensor) -> Tensor:
     """a x b over the component axis."""
-    return torch.linalg.cross(a, b, dim=0)
+    if torch.compiler.is_compiling() or max(a.numel(), b.numel()) < _LARGE:
+        return torch.linalg.cross(a, b, dim=0)
+    # Slices of doubled vectors: more calls, twice the throughput.
+    a, b = torch.cat((a, a)), torch.cat((b, b))
+    return torch.addcmul(a[1:4] * b[2:5], a[2:5], b[1:4], value=-1)
 
 
 def multiply(w0: Tensor, u0: Tensor, w1: Tensor, u1: Tensor) -> tuple[Tensor, Tensor]:
     """The Hamilton product of two quaternions."""
-    return w0 * w1 - dot(u0, u1), w0 * u1 + w1 * u0 + cross(u0, u1)
+    u = torch.addcmul(torch.addcmul(cross(u0, u1), w0, u1), w1, u0)
+    return w0 * w1 - dot(u0, u1), u
 
 
 def rotate(w: Tensor, u: Tensor, a: Tensor) -> Tensor:
-    """R(q) a = a + 2 w (u x a) + 2 u x (u x a); with -w in place of w it is R(q)^T a."""
-    c = 2 * cross(u, a)
-    return a + w * c + cross(u, c)
+    """R(q) a = a + 2 (w (u x a) + u x (u x a)); with -w in place of w it is R(q)^T a."""
+    c = cross(u, a)
+    return torch.add(a, torch.addcmul(cross(u, c), w, c), alpha=2)
 
 
 def short_way(w: Tensor, u: Tensor) -> Tensor:
@@ -35,7 +42,7 @@ def short_way(w: Tensor, u: Tensor) -> Tensor:
     At w = 0 (half turns) the first nonzero component of u decides, so that q and -q always give one answer.
     The weights are far below rounding wherever w itself is not.
     """
-    key = torch.add(torch.add(torch.add(w, u[0], alpha=1e-18), u[1], alpha=1e-24), u[2], alpha=1e-30)
+    key = torch.add(w, u[0], alpha=1e-18).add(u[1], alpha=1e-24).add(u[2], alpha=1e-30)
     return torch.sign(key)
 
 

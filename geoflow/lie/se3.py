@@ -33,17 +33,17 @@ def exp(xi: Tensor) -> Tensor:
         Poses (..., 7).
     """
     (x,), dtype = enter((xi, "twists"))
-    v, omega = x[:3], x[3:]
+    v, omega = x.split((3, 3))
     cos, h, e = quaternion.exp_weights(quaternion.dot(omega, omega))
     along = e * quaternion.dot(omega, v)
     p = (2 * h * cos) * v + along * omega + (2 * h * h) * quaternion.cross(omega, v)
-    return leave(dtype, p, cos.unsqueeze(0), h * omega)
+    return leave(dtype, p, cos, h * omega)
 
 
 def log(x: Tensor) -> Tensor:
     """The twist (..., 6) of x (..., 7) whose rotation goes the short way round; eq. (173)."""
     (c,), dtype = enter((x, "poses"))
-    p, w, u = c[:3], c[3], c[4:]
+    p, w, u = c.split((3, 1, 3))
     sign = quaternion.short_way(w, u)
     w, u = sign * w, sign * u
     g, k = quaternion.log_weights(w, quaternion.dot(u, u))
@@ -54,22 +54,24 @@ def log(x: Tensor) -> Tensor:
 def compose(x_0: Tensor, x_1: Tensor) -> Tensor:
     """The product x_0 x_1 = (p_0 + R_0 p_1, q_0 q_1) (..., 7): T_ac = compose(T_ab, T_bc)."""
     (a, b), dtype = enter((x_0, "poses"), (x_1, "poses"))
-    p = a[:3] + quaternion.rotate(a[3], a[4:], b[:3])
-    w, u = quaternion.multiply(a[3], a[4:], b[3], b[4:])
-    return leave(dtype, p, w.unsqueeze(0), u)
+    p0, w0, u0 = a.split((3, 1, 3))
+    p1, w1, u1 = b.split((3, 1, 3))
+    w, u = quaternion.multiply(w0, u0, w1, u1)
+    return leave(dtype, p0 + quaternion.rotate(w0, u0, p1), w, u)
 
 
 def inverse(x: Tensor) -> Tensor:
     """The inverse (-R^T p, q^-1) (..., 7): T_ba = inverse(T_ab)."""
     (c,), dtype = enter((x, "poses"))
-    p, w, u = c[:3], c[3], c[4:]
-    return leave(dtype, -quaternion.rotate(-w, u, p), c[3:4], -u)
+    p, w, u = c.split((3, 1, 3))
+    return leave(dtype, -quaternion.rotate(-w, u, p), w, -u)
 
 
 def act(x: Tensor, points: Tensor) -> Tensor:
     """R a + p for points a (..., 3) [m]."""
     (c, a), dtype = enter((x, "poses"), (points, "points"))
-    return leave(dtype, c[:3] + quaternion.rotate(c[3], c[4:], a))
+    p, w, u = c.split((3, 1, 3))
+    return leave(dtype, p + quaternion.rotate(w, u, a))
 
 
 def adjoint(x: Tensor) -> Tensor:
@@ -91,11 +93,11 @@ def geodesic(x_0: Tensor, x_1: Tensor, t: Tensor | float) -> tuple[Tensor, Tenso
     Returns:
         Poses x_t (..., 7) and twists xi (..., 6) [m and rad per unit time], constant along the path.
     """
-    (x, y), dtype = enter((x_0, "poses"), (x_1, "poses"))
+    (x, y), dtype = enter((x_0, "poses"), (x_1, "poses"), t=t)
     t = enter_time(t, x, x.dtype)
-    q0, q1 = x[3:], y[3:]
-    w0, u0, w1, u1 = q0[0], q0[1:], q1[0], q1[1:]
-    d = y[:3] - x[:3]
+    p0, w0, u0 = x.split((3, 1, 3))
+    p1, w1, u1 = y.split((3, 1, 3))
+    d = p1 - p0
 
     # The relative rotation seen from the body (u_b) and from the world (u_w): no quaternion product needed.
     symmetric, turned = w0 * u1 - w1 * u0, quaternion.cross(u0, u1)
@@ -117,13 +119,13 @@ def geodesic(x_0: Tensor, x_1: Tensor, t: Tensor | float) -> tuple[Tensor, Tenso
     a, b = r * g * a, t * g * b
     c = 0.5 * g3 * m * (m2 * e_m - e_s)
 
-    along = quaternion.dot(u_w, d)
-    p_t = x[:3] + (b * cos) * d + (c * along) * u_w - (a * b) * quaternion.cross(u_w, d)
-    q_t = a * q0 + (sign * b) * q1
-    d_b = quaternion.rotate(-w0, u0, d)
-    v = (g * w) * d_b + (d_s * g3 * along) * u_b - g * quaternion.cross(u_b, d_b)
+    along, turn = quaternion.dot(u_w, d), quaternion.cross(u_w, d)
+    p_t = p0 + (b * cos) * d + (c * along) * u_w - (a * b) * turn
+    q_t = a * x[3:] + (sign * b) * y[3:]
+    # The body velocity in world axes, then turned into the body: R_0^T u_w = u_b.
+    v = quaternion.rotate(-w0, u0, (g * w) * d + (d_s * g3 * along) * u_w - g * turn)
     xi = leave(dtype, v, 2 * g * u_b)
-    return leave(dtype, p_t, q_t), xi.expand(*rs.shape, 6)
+    return leave(dtype, p_t, q_t), xi.expand(*rs.shape[1:], 6)
 
 
 def hat(xi: Tensor) -> Tensor:

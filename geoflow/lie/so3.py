@@ -36,13 +36,13 @@ def exp(omega: Tensor) -> Tensor:
     (o,), dtype = enter((omega, "rotation vectors"))
     quarter = 0.25 * quaternion.dot(o, o)
     cos, sinc = series.evaluate(("cos", "sinc"), (quarter, quarter))
-    return leave(dtype, cos.unsqueeze(0), 0.5 * sinc * o)
+    return leave(dtype, cos, 0.5 * sinc * o)
 
 
 def log(q: Tensor) -> Tensor:
     """The rotation vector (..., 3) [rad] of q (..., 4), the short way round: |Log(q)| <= pi."""
     (x,), dtype = enter((q, "rotations"))
-    w, u = x[0], x[1:]
+    w, u = x.split((1, 3))
     sign = quaternion.short_way(w, u)
     g, _ = quaternion.log_weights(sign * w, quaternion.dot(u, u))
     return leave(dtype, 2 * sign * g * u)
@@ -51,8 +51,7 @@ def log(q: Tensor) -> Tensor:
 def compose(q_0: Tensor, q_1: Tensor) -> Tensor:
     """The product q_0 q_1 (..., 4): first q_1, then q_0."""
     (x, y), dtype = enter((q_0, "rotations"), (q_1, "rotations"))
-    w, u = quaternion.multiply(x[0], x[1:], y[0], y[1:])
-    return leave(dtype, w.unsqueeze(0), u)
+    return leave(dtype, *quaternion.multiply(*x.split((1, 3)), *y.split((1, 3))))
 
 
 def inverse(q: Tensor) -> Tensor:
@@ -64,7 +63,7 @@ def inverse(q: Tensor) -> Tensor:
 def act(q: Tensor, points: Tensor) -> Tensor:
     """R(q) a for points a (..., 3)."""
     (x, a), dtype = enter((q, "rotations"), (points, "points"))
-    return leave(dtype, quaternion.rotate(x[0], x[1:], a))
+    return leave(dtype, quaternion.rotate(*x.split((1, 3)), a))
 
 
 def adjoint(q: Tensor) -> Tensor:
@@ -83,9 +82,10 @@ def geodesic(q_0: Tensor, q_1: Tensor, t: Tensor | float) -> tuple[Tensor, Tenso
     Returns:
         Points (..., 4) and angular velocities omega (..., 3) [rad per unit time], constant along the path.
     """
-    (x, y), dtype = enter((q_0, "rotations"), (q_1, "rotations"))
+    (x, y), dtype = enter((q_0, "rotations"), (q_1, "rotations"), t=t)
     t = enter_time(t, x, x.dtype)
-    w0, u0, w1, u1 = x[0], x[1:], y[0], y[1:]
+    w0, u0 = x.split((1, 3))
+    w1, u1 = y.split((1, 3))
     u = w0 * u1 - w1 * u0 - quaternion.cross(u0, u1)
     w = w0 * w1 + quaternion.dot(u0, u1)
     sign = quaternion.short_way(w, u)
@@ -93,7 +93,7 @@ def geodesic(q_0: Tensor, q_1: Tensor, t: Tensor | float) -> tuple[Tensor, Tenso
     s = g * g * quaternion.dot(u, u)
     a, b = slerp_weights(g, s, t)
     omega = 2 * sign * g * u
-    return leave(dtype, a * x + sign * b * y), leave(dtype, omega.expand(3, *(a * s).shape))
+    return leave(dtype, a * x + sign * b * y), leave(dtype, omega.expand(3, *a.shape[1:]))
 
 
 def slerp_weights(g: Tensor, s: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
