@@ -10,6 +10,7 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 import torch
+from matplotlib import patheffects
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from mpl_toolkits.mplot3d.art3d import Line3DCollection
@@ -21,6 +22,7 @@ from geoflow.policies.base import Policy
 TIMES = (0.0, 0.25, 0.5, 0.75, 1.0)
 AXIS_COLOURS = ("#c8553d", "#4f9d69", "#3b6fb6")
 SAMPLES = 12
+HALO = [patheffects.withStroke(linewidth=2.5, foreground="white")]
 
 
 @dataclass(frozen=True)
@@ -126,11 +128,13 @@ def _draw_chunk(axes: Any, chunks: np.ndarray, colour: str, length: float) -> No
 
 def _draw_context(axes: Any, flow: ChunkFlow, centre: np.ndarray, half: float) -> None:
     """The observed poses, thick, with their names, where they lie in the box."""
-    for name, pose in flow.poses.items():
+    above = 0.12 * half
+    for i, (name, pose) in enumerate(flow.poses.items()):
         if (np.abs(pose[:3] - centre) < half).all():
             _draw_frame(axes, pose, 0.34 * half, 2.6, 0.9)
-            x, y, z = pose[:3]
-            axes.text(x, y, z + 0.12 * half, name, fontsize=8.5, color=INK, ha="center")
+            # Alternately above and below: what is held lies where the hand is.
+            x, y, z = pose[:3] + np.array([0, 0, above if i % 2 == 0 else -2.2 * above])
+            axes.text(x, y, z, name, fontsize=8.5, color=INK, ha="center", path_effects=HALO)
 
 
 def _draw_frame(axes: Any, pose: np.ndarray, length: float, width: float, alpha: float) -> None:

@@ -22,14 +22,28 @@ class Finding:
     Attributes:
         task: The task's name.
         pair: The two names.
-        verdict: "ahead", "behind" (the first against the second), "mixed", or "undecided".
+        verdicts: NFE -> "ahead", "behind" (the first against the second) or "undecided".
         text: The sentences.
     """
 
     task: str
     pair: tuple[str, str]
-    verdict: str
+    verdicts: Mapping[int, str]
     text: str
+
+    @property
+    def decided(self) -> list[int]:
+        """NFEs at which the intervals tell the two apart."""
+        return [nfe for nfe, verdict in self.verdicts.items() if verdict != "undecided"]
+
+    @property
+    def tag(self) -> str:
+        """The finding in three words."""
+        if not self.decided:
+            return "not decided at this size"
+        if len(self.decided) == len(self.verdicts):
+            return "decided"
+        return f"decided at {_nfes(self.decided)} only"
 
 
 def headline(records: Iterable[Record]) -> Record:
@@ -73,39 +87,39 @@ def percent(record: Mapping[str, Any]) -> str:
 def _contrast(ours: Sequence[Record], theirs: Sequence[Record]) -> Finding | None:
     """The sentences about one pair, over every NFE that both were evaluated at."""
     shared = sorted({r["nfe"] for r in ours} & {r["nfe"] for r in theirs})
+    if not shared:
+        return None
+    verdicts = {
+        nfe: _verdict(*(best(r for r in side if r["nfe"] == nfe) for side in (ours, theirs)))
+        for nfe in shared
+    }
     a, b = headline(ours), headline(theirs)
-    verdicts: dict[str, list[int]] = {"ahead": [], "behind": [], "undecided": []}
-    for nfe in shared:
-        at = [best(r for r in side if r["nfe"] == nfe) for side in (ours, theirs)]
-        verdicts[_verdict(*at)].append(nfe)
     name_a, name_b = a["policy"], b["policy"]
     clauses = []
-    if verdicts["ahead"]:
-        clauses.append(f"{name_a} is ahead at {_nfes(verdicts['ahead'])}")
-    if verdicts["behind"]:
-        clauses.append(f"{name_b} is ahead at {_nfes(verdicts['behind'])}")
-    if verdicts["undecided"]:
-        clauses.append(f"not decided at this size at {_nfes(verdicts['undecided'])} (the intervals overlap)")
-    text = _sentence("; ".join(clauses)) if clauses else ""
-    text += (
-        f" At {cell_name(a)}: {percent(a)}; at {cell_name(b)}: {percent(b)}"
-        if cell_name(a) != cell_name(b)
-        else (f" At {cell_name(a)}: {percent(a)} against {percent(b)}")
-    )
+    for verdict, words in (("ahead", f"{name_a} is ahead at"), ("behind", f"{name_b} is ahead at")):
+        at = [nfe for nfe in shared if verdicts[nfe] == verdict]
+        clauses += [f"{words} {_nfes(at)}"] if at else []
+    undecided = [nfe for nfe in shared if verdicts[nfe] == "undecided"]
+    if undecided:
+        clauses.append(f"not decided at this size at {_nfes(undecided)} (the intervals overlap)")
+    text = _sentence("; ".join(clauses))
+    where_a, where_b = cell_name(a), cell_name(b)
+    if where_a == where_b:
+        text += f" At {where_a}: {percent(a)} against {percent(b)}"
+    else:
+        text += f" {name_a} at {where_a}: {percent(a)}; {name_b} at {where_b}: {percent(b)}"
     text += f"{_paired(a, b)}."
     top_a, top_b = best(ours), best(theirs)
-    if (top_a, top_b) != (a, b):
+    if top_a["success_rate"] > a["success_rate"] or top_b["success_rate"] > b["success_rate"]:
         text += f" Each at its best: {percent(top_a)} at {cell_name(top_a)}, {percent(top_b)} at {cell_name(top_b)}."
-    decided = [verdict for verdict in ("ahead", "behind") if verdicts[verdict]]
-    verdict = "mixed" if len(decided) > 1 else decided[0] if decided else "undecided"
-    if verdict == "undecided":
+    if len(undecided) == len(shared):
         episodes = min(a["episodes"], b["episodes"])
         seen = detectable_difference((a["success_rate"] + b["success_rate"]) / 2, episodes)
         text += (
             f" So no difference between them is shown: a null result at this size, where {episodes} episodes "
             f"each would show a difference of about {100 * seen:.0f} points or more."
         )
-    return Finding(a["task"], (name_a, name_b), verdict, text.strip())
+    return Finding(a["task"], (name_a, name_b), verdicts, text)
 
 
 def _verdict(a: Record, b: Record) -> str:
@@ -126,17 +140,17 @@ def _paired(a: Record, b: Record) -> str:
     only_a, only_b = sum(len(x - y) for x, y in pairs), sum(len(y - x) for x, y in pairs)
     return (
         f"; of the same scenes, {only_a} were solved by {a['policy']} alone, {only_b} by {b['policy']} alone "
-        f"(sign test p = {_p(sign_test(only_a, only_b))})"
+        f"(sign test p {_p(sign_test(only_a, only_b))})"
     )
 
 
 def _p(value: float) -> str:
-    return f"{value:.2g}" if value >= 0.001 else "< 0.001"
+    return f"= {value:.2g}" if value >= 0.001 else "< 0.001"
 
 
 def cell_name(record: Mapping[str, Any]) -> str:
     """NFE 10 (ddim)."""
-    solver = "" if record["solver"] in ("euler", "midpoint") else f" ({record['solver']})"
+    solver = "" if record["solver"] == "euler" else f" ({record['solver']})"
     return f"NFE {record['nfe']}{solver}"
 
 

@@ -18,6 +18,7 @@ import torch
 from tqdm import tqdm
 
 from geoflow.experiments.config import EnvConfig, EvaluateConfig
+from geoflow.experiments.devices import resolve_device
 from geoflow.experiments.environments import make_env
 from geoflow.experiments.json_files import read_json, write_json
 from geoflow.experiments.players import Game, Job, Played, play
@@ -98,8 +99,7 @@ def evaluate(
         ValueError: unknown env, one that the policy does not fit, nfe below 1, no episodes, execute too long.
     """
     run, config = Path(run), config or EvaluateConfig()
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = resolve_device(device)
     policy = load_policy(run, device)
     meta = read_json(run / "config.json")
     env = env or _trained_env(meta, policy)

@@ -63,7 +63,7 @@ def palette(policies: Sequence[str]) -> dict[str, str]:
 
 def success_by_nfe(records: Sequence[Record], colours: Mapping[str, str]) -> bytes:
     """Success against network evaluations, with 95 % intervals; dots are single training seeds."""
-    with _figure(6.6, 4.0) as (figure, axes):
+    with _figure(5.4, 3.9) as (figure, axes):
         curves, where = list(_curves(records)), _positions(records)
         for i, (policy, style, cells) in enumerate(curves):
             x = np.array([where[cell["nfe"]] for cell in cells]) + _aside(i, len(curves))
@@ -87,7 +87,7 @@ def latency_by_nfe(
     records: Sequence[Record], colours: Mapping[str, str], control_hz: float | None = None
 ) -> bytes:
     """Time to one chunk against network evaluations: the median, and a whisker to the 95th percentile."""
-    with _figure(6.6, 4.0) as (figure, axes):
+    with _figure(5.4, 3.9) as (figure, axes):
         curves, where = list(_curves(records)), _positions(records)
         for i, (policy, style, cells) in enumerate(curves):
             x = np.array([where[cell["nfe"]] for cell in cells]) + _aside(i, len(curves))
@@ -158,12 +158,16 @@ def training_curves(
                 loss = np.array([line["loss"] for line in logged])
                 axes.plot(steps, loss, color=colours[policy], lw=1, alpha=0.3)
                 axes.plot(steps, _smooth(loss), color=colours[policy])
-            axes.set_yscale("log")
-            _plain_decades(axes)
+            losses = [line["loss"] for logged in runs for line in logged]
+            if max(losses) > 4 * min(losses) > 0:
+                axes.set_yscale("log")
+                _plain_decades(axes)
             axes.set_title(policy, color=colours[policy])
             axes.set_xlabel("optimiser step")
             axes.xaxis.set_major_locator(MaxNLocator(4))
-            axes.xaxis.set_major_formatter(lambda value, _: f"{value / 1000:g}k" if value else "0")
+            axes.xaxis.set_major_formatter(
+                lambda value, _: f"{value / 1000:g}k" if value >= 1000 else f"{value:g}"
+            )
         np.ravel(grid)[0].set_ylabel("loss")
     return figure.svg
 
@@ -240,7 +244,7 @@ def _plain_decades(axes: Axes) -> None:
     axes.yaxis.set_minor_locator(NullLocator())
 
 
-def _legend_below(figure: Figure, axes: Axes, columns: int = 3) -> None:
+def _legend_below(figure: Figure, axes: Axes, columns: int = 2) -> None:
     handles, labels = axes.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), columns), fontsize=9.5)
 

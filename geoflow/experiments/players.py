@@ -70,7 +70,7 @@ def play(game: Game, jobs: Sequence[Job], workers: int) -> Iterator[tuple[int, P
     """Index and result of each job, as they finish; one worker plays in this process.
 
     Raises:
-        RuntimeError: a process died, as it does when the system runs out of memory.
+        ChildProcessError: a process died, as it does when the system runs out of memory.
     """
     if workers <= 1:
         player = Player(game)
@@ -86,7 +86,7 @@ def play(game: Game, jobs: Sequence[Job], workers: int) -> Iterator[tuple[int, P
             for future in as_completed(running):
                 yield running.pop(future), future.result()
     except BrokenProcessPool as error:
-        raise RuntimeError(
+        raise ChildProcessError(
             "an evaluation process died, perhaps for want of memory; what is finished is kept, and the same "
             "command with fewer workers continues."
         ) from error

@@ -26,8 +26,6 @@ from geoflow.experiments.stages import Stage
 from geoflow.experiments.video import Clip, NoPictures, Shot, film
 from geoflow.policies.checkpoint import load_policy
 
-TAGS = {"ahead": "decided", "behind": "decided", "mixed": "decided both ways", "undecided": "not decided"}
-
 
 @dataclass(frozen=True)
 class Pictures:
@@ -147,17 +145,11 @@ def _lead(comparison: Comparison) -> str:
         else "up to 10 network evaluations a chunk"
     )
     joined = parts[0] if len(parts) == 1 else ", ".join(parts[:-1]) + f" and {parts[-1]}"
-    decided = [f for f in comparison.findings if f.verdict != "undecided"]
-    open_ = [f for f in comparison.findings if f.verdict == "undecided"]
     text = f"With {at}, of held-out scenes ({task}) {joined} were solved."
+    open_ = [f for f in comparison.findings if f.task == task and not f.decided]
     if open_:
-        text += (
-            " Not decided at this size: "
-            + "; ".join(f"{a} against {b}" for a, b in (f.pair for f in open_))
-            + "."
-        )
-    if decided and not open_:
-        text += " The intervals tell all of them apart somewhere in the sweep."
+        pairs = "; ".join(" against ".join(finding.pair) for finding in open_)
+        text += f" Not decided at this size: {pairs}."
     return text
 
 
@@ -250,11 +242,7 @@ def _task(comparison: Comparison, task: str, colours: Mapping[str, str]) -> dict
         "name": task,
         "policies": ", ".join(policies),
         "cards": [_card(_of(records, policy), colours[policy]) for policy in policies],
-        "findings": [
-            {"pair": f.pair, "verdict": f.verdict, "text": f.text, "tag": TAGS[f.verdict]}
-            for f in comparison.findings
-            if f.task == task
-        ],
+        "findings": [finding for finding in comparison.findings if finding.task == task],
         "success": figures.success_by_nfe(records, colours),
         "latency": figures.latency_by_nfe(records, colours, rates[0]),
         "endings": figures.endings(records, policies),

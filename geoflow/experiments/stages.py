@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import psutil
@@ -49,28 +49,26 @@ class Stages:
         return self._stages.get(name, Stage(name)).finished
 
     @contextmanager
-    def measure(self, name: str) -> Iterator[None]:
+    def measure(self, name: str) -> Iterator[Measurement]:
         """Measure the block; what an interrupted one took is added to what its continuation will take."""
         before, begin = self._stages.get(name, Stage(name)), time.perf_counter()
+        measurement, finished = Measurement(), False
         with _peak_memory() as peak:
-            finished = False
             try:
-                yield
+                yield measurement
                 finished = True
             finally:
                 seconds = before.seconds + time.perf_counter() - begin
-                stage = replace(
-                    before, seconds=seconds, peak_mb=max(before.peak_mb, peak()), finished=finished
-                )
-                self._keep(stage)
+                peak_mb = max(before.peak_mb, peak())
+                self._stages[name] = Stage(name, seconds, peak_mb, measurement.speed, finished)
+                write_json(self._path, [asdict(stage) for stage in self])
 
-    def note_speed(self, name: str, speed: str) -> None:
-        """Add a stage's throughput."""
-        self._keep(replace(self._stages[name], speed=speed))
 
-    def _keep(self, stage: Stage) -> None:
-        self._stages[stage.name] = stage
-        write_json(self._path, [asdict(stage) for stage in self])
+@dataclass
+class Measurement:
+    """What a stage can say of itself while it runs: its throughput, in words."""
+
+    speed: str = ""
 
 
 @contextmanager

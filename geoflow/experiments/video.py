@@ -25,7 +25,11 @@ from geoflow.experiments.rollout import FAILURES, Solver
 from geoflow.policies.checkpoint import load_policy
 from geoflow.policies.chunking import ChunkBroker
 
-WIDTH, STRIP_FRAMES, STRIP_HEIGHT, END_SECONDS = 400, 7, 150, 1.0
+WIDTH, HEIGHT = 400, 300
+STRIP_FRAMES, STRIP_HEIGHT = 7, 150
+EVERY = 2
+"""Every second step is a frame: software OpenGL takes longer than the policy and the physics together."""
+END_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -72,12 +76,12 @@ def film(shots: Sequence[Shot]) -> list[Clip]:
 
 def _film(shot: Shot) -> Clip:
     try:
-        env = make_env(shot.env, render_mode="rgb_array")
+        env = _make(shot.env)
     except Exception as error:  # each task and driver raises kinds of its own
         raise NoPictures(str(error)) from error
     try:
         frames, ending = _play(env, shot)
-        fps = float(env.metadata.get("render_fps", 20))
+        fps = _rate(env) / EVERY
     except (RuntimeError, ImportError, AttributeError, OSError) as error:
         raise NoPictures(str(error)) from error
     finally:
@@ -85,21 +89,36 @@ def _film(shot: Shot) -> Clip:
     return Clip(shot, _encode(frames, fps), _strip(frames), ending)
 
 
+def _make(config: EnvConfig) -> Any:
+    """The env with pictures, of the report's size where it can be chosen."""
+    try:
+        return make_env(config, render_mode="rgb_array", width=WIDTH, height=HEIGHT)
+    except ValueError:
+        return make_env(config, render_mode="rgb_array")
+
+
+def _rate(env: Any) -> float:
+    """Steps a second."""
+    return float(env.metadata.get("render_fps", 20))
+
+
 def _play(env: Any, shot: Shot) -> tuple[list[np.ndarray], str]:
     policy = load_policy(shot.run)
     generator = torch.Generator().manual_seed(shot.seed)
-    options = {"nfe": shot.solver.nfe, "solver": shot.solver.name, "generator": generator}
-    broker = ChunkBroker(policy, shot.execute, **options)
+    broker = ChunkBroker(
+        policy, shot.execute, nfe=shot.solver.nfe, solver=shot.solver.name, generator=generator
+    )
     obs, info = env.reset(seed=shot.seed)
-    frames, over = [_frame(env)], False
+    frames, steps, over = [_frame(env)], 0, False
     while not over:
         obs, _, terminated, truncated, info = env.step(broker.act(obs))
-        frames.append(_frame(env))
-        over = terminated or truncated
-    seconds = (len(frames) - 1) / float(env.metadata.get("render_fps", 20))
+        steps, over = steps + 1, terminated or truncated
+        if over or steps % EVERY == 0:
+            frames.append(_frame(env))
     failure = str(info.get("failure") or "unnamed")
     solved = bool(info.get("is_success", False))
-    return frames, f"{'solved' if solved else FAILURES.get(failure, failure)} after {seconds:.1f} s"
+    ending = "solved" if solved else FAILURES.get(failure, failure)
+    return frames, f"{ending} after {steps / _rate(env):.1f} s"
 
 
 def _frame(env: Any) -> np.ndarray:
