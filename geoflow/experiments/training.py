@@ -70,7 +70,11 @@ def train(config: Config, out: Path, seed: int = 0, device: str = "auto", *, res
     policy.to(accelerator.device)
     average = AveragedModel(policy, multi_avg_fn=_warm_up_average(settings.ema_power))
     optimizer = torch.optim.AdamW(
-        policy.parameters(), settings.learning_rate, weight_decay=settings.weight_decay, betas=(0.95, 0.999)
+        policy.parameters(),
+        settings.learning_rate,
+        betas=(0.95, 0.999),
+        weight_decay=settings.weight_decay,
+        fused=True,
     )
     model, optimizer = accelerator.prepare(policy, optimizer)
     done, seconds = run.restore(policy, average, optimizer)
