@@ -42,7 +42,7 @@ def exp(omega: Tensor) -> Tensor:
 def log(q: Tensor) -> Tensor:
     """The rotation vector (..., 3) [rad] of q (..., 4), the short way round: |Log(q)| <= pi."""
     (x,), dtype = enter((q, "rotations"))
-    w, u = x.split((1, 3))
+    w, u = _parts(x)
     sign = quaternion.short_way(w, u)
     g, _ = quaternion.log_weights(sign * w, quaternion.dot(u, u))
     return leave(dtype, 2 * sign * g * u)
@@ -51,7 +51,7 @@ def log(q: Tensor) -> Tensor:
 def compose(q_0: Tensor, q_1: Tensor) -> Tensor:
     """The product q_0 q_1 (..., 4): first q_1, then q_0."""
     (x, y), dtype = enter((q_0, "rotations"), (q_1, "rotations"))
-    return leave(dtype, *quaternion.multiply(*x.split((1, 3)), *y.split((1, 3))))
+    return leave(dtype, *quaternion.multiply(*_parts(x), *_parts(y)))
 
 
 def inverse(q: Tensor) -> Tensor:
@@ -63,7 +63,7 @@ def inverse(q: Tensor) -> Tensor:
 def act(q: Tensor, points: Tensor) -> Tensor:
     """R(q) a for points a (..., 3)."""
     (x, a), dtype = enter((q, "rotations"), (points, "points"))
-    return leave(dtype, quaternion.rotate(*x.split((1, 3)), a))
+    return leave(dtype, quaternion.rotate(*_parts(x), a))
 
 
 def adjoint(q: Tensor) -> Tensor:
@@ -84,8 +84,8 @@ def geodesic(q_0: Tensor, q_1: Tensor, t: Tensor | float) -> tuple[Tensor, Tenso
     """
     (x, y), dtype = enter((q_0, "rotations"), (q_1, "rotations"), t=t)
     t = enter_time(t, x, x.dtype)
-    w0, u0 = x.split((1, 3))
-    w1, u1 = y.split((1, 3))
+    w0, u0 = _parts(x)
+    w1, u1 = _parts(y)
     u = w0 * u1 - w1 * u0 - quaternion.cross(u0, u1)
     w = w0 * w1 + quaternion.dot(u0, u1)
     sign = quaternion.short_way(w, u)
@@ -228,3 +228,9 @@ def to_euler(q: Tensor, order: str = "xyz") -> Tensor:
     if sorted(order) != ["x", "y", "z"]:
         raise ValueError(f'expected order to name the axes x, y, z once each, such as "zyx"; got {order!r}.')
     return matrices.euler_angles(to_matrix(q), order)
+
+
+def _parts(x: Tensor) -> tuple[Tensor, Tensor]:
+    """(w, u) of component-first quaternions (4, ...)."""
+    w, u = x.split((1, 3))
+    return w, u
