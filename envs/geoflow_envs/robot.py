@@ -21,7 +21,7 @@ MAX_ANGULAR_SPEED = 2.2  # [rad/s]; faster swings ratchet a held object out of t
 MAX_OPENING = 0.04  # of each finger [m]
 SQUEEZE = 0.03  # how far past contact a full closing command aims [m], so that the force limit acts
 WORKSPACE = np.array([[0.2, -0.45, 0.008], [0.8, 0.45, 0.65]])  # box of TCP targets in the world [m]
-CLEARANCE = 0.12  # of an arm's wrist from the socket [m]
+CLEARANCE = 0.12  # of the arm's outer links from the middle of the socket [m]
 HOME = (0.45, 0.0, 0.38)  # TCP position at rest [m]
 
 # Robot geoms meet the world but not each other: (2 & 1) | (2 & 1) == 0.
@@ -174,6 +174,7 @@ _DH = (
     (0.088, 0.0, pi / 2, -2.8973, 2.8973, pi / 4),
 )
 _FLANGE, _TCP = 0.107, 0.1034  # flange from the last joint, TCP from the flange [m]
+MAX_JOINT_JUMP = 0.7  # between neighbouring poses of a path [rad]; more means near a singularity
 _DAMPING = 1e-4 * np.eye(6)
 SERVO_LAG = 0.02  # of the arm behind its target [s], about the free hand's
 _STIFFNESS = (3000, 3000, 3000, 2500, 2000, 1500, 1000)  # position gains [N m/rad]
@@ -253,7 +254,7 @@ class PandaRobot(Robot):
         gain, damping = model.actuator_gainprm[self.servos, 0], -model.actuator_biasprm[self.servos, 2]
         self.lead = np.maximum(damping / gain - SERVO_LAG, 0.0)
         self.angles = self.home.copy()
-        self.wrist = np.array([model.body(f"link{i}").id for i in (5, 6, 7)])
+        self.outer_links = np.array([model.body(f"link{i}").id for i in (4, 5, 6, 7)])
         self._scratch = mujoco.MjData(model)
         self._jacobian = np.zeros((6, model.nv))
 
@@ -306,13 +307,22 @@ class PandaRobot(Robot):
     def reachable(self, path: Sequence[Array], obstacle: Array) -> bool:
         q = self.angles
         for T in path:
+            before = q
             q, reached = self.inverse_kinematics(T, q, accuracy=1e-3, margin=0.1)
-            if not reached:
+            if not reached or np.abs(q - before).max() > MAX_JOINT_JUMP:
                 return False
-            wrist = self._scratch.xpos[self.wrist] - obstacle
-            if (wrist * wrist).sum(axis=1).min() < CLEARANCE**2:
+            if _nearest(self._scratch.xpos[self.outer_links], obstacle) < CLEARANCE:
                 return False
         return True
+
+
+def _nearest(points: Array, obstacle: Array) -> float:
+    """Distance of a point from the chain of segments between `points` (n, 3) [m]."""
+    start, along = points[:-1], np.diff(points, axis=0)
+    length = np.maximum((along * along).sum(axis=1), 1e-12)
+    part = np.clip(((obstacle - start) * along).sum(axis=1) / length, 0.0, 1.0)
+    off = start + part[:, None] * along - obstacle
+    return float(np.sqrt((off * off).sum(axis=1).min()))
 
 
 def _damped_step(J: Array, error: Array, lean: Array) -> Array:

@@ -29,6 +29,8 @@ VIA = 0.150  # height of the peg above its seat where the insertion starts, alon
 GRASP_HEIGHT = 0.030  # of the TCP above the peg's centre, toward the end that stays outside [m]
 LEAN = radians(25)  # of the hand out of the peg's normal, away from the socket
 
+DOWN = poses.pose(rotvec=(pi, 0, 0))  # a hand that points down, as the arm's does at home
+
 # The peg looks the same after half turns about its axes (D2): insertion i seats the frame `peg * SYMMETRIES[i]`.
 SYMMETRIES: tuple[Array, ...] = (
     poses.IDENTITY,
@@ -423,17 +425,19 @@ class TiltedPegInsert(gym.Env[dict[str, NDArray[np.float32]], NDArray[np.float32
         lying = poses.compose(poses.pose(rotvec=(0, pi / 2, 0)), poses.pose(rotvec=(0, 0, face * pi / 2)))
         peg = poses.compose(poses.pose((*xy, height), (0, 0, yaw)), lying)
         home = np.asarray(HOME) + rng.uniform(-0.04, 0.04, 3)
-        down = poses.compose(poses.pose(home, (0, pi, 0)), poses.pose(rotvec=rng.uniform(-0.15, 0.15, 3)))
+        down = poses.compose(
+            poses.compose(poses.pose(home), DOWN), poses.pose(rotvec=rng.uniform(-0.15, 0.15, 3))
+        )
         return down, peg
 
     def _draw_in_hand(self, socket: Array) -> tuple[Array, Array] | None:
         rng = self.np_random
         position = rng.uniform((0.38, -0.24, 0.24), (0.62, 0.24, 0.42))
-        tilt, azimuth, yaw = rng.uniform(0, radians(40)), rng.uniform(-pi, pi), rng.uniform(-pi, pi)
+        tilt, azimuth, yaw = rng.uniform(0, radians(40)), rng.uniform(-pi, pi), rng.uniform(-pi / 2, pi / 2)
         lean = (tilt * cos(azimuth), tilt * sin(azimuth), 0)
         tcp = poses.compose(
             poses.pose(position, lean),
-            poses.compose(poses.pose(rotvec=(0, pi, 0)), poses.pose(rotvec=(0, 0, yaw))),
+            poses.compose(DOWN, poses.pose(rotvec=(0, 0, yaw))),
         )
         held = grasp(
             int(rng.integers(4)),
