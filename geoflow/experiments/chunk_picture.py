@@ -132,8 +132,8 @@ def _draw_context(axes: Any, flow: ChunkFlow, centre: np.ndarray, half: float) -
     for i, (name, pose) in enumerate(flow.poses.items()):
         if (np.abs(pose[:3] - centre) < half).all():
             _draw_frame(axes, pose, 0.34 * half, 2.6, 0.9)
-            # Alternately above and below: what is held lies where the hand is.
-            x, y, z = pose[:3] + np.array([0, 0, above if i % 2 == 0 else -2.2 * above])
+            # At several heights: what is held lies where the hand is.
+            x, y, z = pose[:3] + np.array([0, 0, (1, -2.2, 2.8)[i % 3] * above])
             axes.text(x, y, z, name, fontsize=8.5, color=INK, ha="center", path_effects=HALO)
 
 

@@ -1,0 +1,296 @@
+"""Evaluation: the same episodes however they are played, nothing lost when interrupted, errors that teach."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import gymnasium as gym
+import psutil
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import geoflow as gf
+from geoflow.experiments.config import EnvConfig, EvaluateConfig
+from geoflow.experiments.evaluation import evaluate, policy_name, read_evaluation, solvers
+from geoflow.experiments.proportions import wilson_interval
+from geoflow.experiments.rollout import Freeze, Solver
+from geoflow.policies.config import PolicyConfig
+from tests.experiments.conftest import REACH
+
+TWELVE = EvaluateConfig(episodes=12, nfe=(2,), workers=1)
+PROMISED = {
+    "policy",
+    "manifold",
+    "nfe",
+    "solver",
+    "level",
+    "robot",
+    "episodes",
+    "successes",
+    "ci_low",
+    "ci_high",
+}
+PROMISED |= {"latency_ms_median", "latency_ms_p95", "train_seconds", "parameters"}
+
+
+@pytest.fixture
+def run(reach_run, tmp_path):
+    """A copy that a test may change."""
+    return shutil.copytree(reach_run, tmp_path / "run")
+
+
+@pytest.fixture(scope="module")
+def evaluated(reach_run, tmp_path_factory):
+    """Twelve scenes, in this process."""
+    return evaluate(reach_run, TWELVE, out=tmp_path_factory.mktemp("eval") / "eval.json")
+
+
+def test_a_record_says_what_was_promised(evaluated):
+    (record,) = read_evaluation(evaluated)
+    assert record.keys() >= PROMISED
+    episodes = record["episode_records"]
+    assert [episode["seed"] for episode in episodes] == list(range(1_000_000, 1_000_012))
+    assert record["successes"] == sum(episode["success"] for episode in episodes) >= 6
+    assert (record["ci_low"], record["ci_high"]) == wilson_interval(record["successes"], 12)
+    assert sum(record["failures"].values()) == 12 - record["successes"]
+    assert all(episode["success"] != bool(episode["failure"]) for episode in episodes)
+    assert 0 < record["latency_ms_median"] <= record["latency_ms_p95"]
+    assert record["latency_calls"] >= 50
+    assert record["policy"] == "SE(3) flow"
+
+
+def test_a_block_plays_what_a_single_env_plays(reach_run, evaluated):
+    """Each scene alone, one observation at a time, ends as it did in the batch."""
+    (record,) = read_evaluation(evaluated)
+    policy = gf.load_policy(reach_run)
+    env = gym.make(REACH.id, **REACH.kwargs)
+    for episode in record["episode_records"]:
+        generator = torch.Generator().manual_seed(episode["seed"])
+        broker = gf.ChunkBroker(policy, record["execute"], nfe=2, generator=generator)
+        obs, info = env.reset(seed=episode["seed"])
+        steps, over = 0, False
+        while not over:
+            obs, _, terminated, truncated, info = env.step(broker.act(obs))
+            steps, over = steps + 1, terminated or truncated
+        assert (info["is_success"], steps) == (episode["success"], episode["steps"])
+
+
+@pytest.mark.slow
+def test_the_number_of_processes_changes_nothing(reach_run, evaluated, tmp_path):
+    two = evaluate(reach_run, replace(TWELVE, workers=2), out=tmp_path / "two.json")
+    assert read_evaluation(two)[0]["episode_records"] == read_evaluation(evaluated)[0]["episode_records"]
+
+
+def test_finished_cells_are_kept_and_new_ones_added(run):
+    path = evaluate(run, replace(TWELVE, episodes=3))
+    (first,) = read_evaluation(path)
+    evaluate(run, replace(TWELVE, episodes=3, nfe=(1, 2)))
+    kept, added = read_evaluation(path)
+    assert kept == first
+    assert added["nfe"] == 1
+    evaluate(run, replace(TWELVE, episodes=2))  # fewer than there are
+    assert read_evaluation(path) == [kept, added]
+    evaluate(run, replace(TWELVE, episodes=4))
+    more = read_evaluation(path)[-1]
+    assert (more["nfe"], more["episodes"]) == (2, 4)
+    assert more["episode_records"][:3] == first["episode_records"]
+    evaluate(run, replace(TWELVE, episodes=3), env=EnvConfig(REACH.id, {"tolerance": 0.5}))
+    assert len(read_evaluation(path)) == 3
+    evaluate(run, replace(TWELVE, episodes=2), overwrite=True)
+    assert sorted(record["episodes"] for record in read_evaluation(path)) == [2, 3, 3]
+
+
+def test_records_of_other_weights_are_dropped(run):
+    path = evaluate(run, replace(TWELVE, episodes=2))
+    weights = load_file(run / "model.safetensors")
+    save_file(
+        {name: x * 1.01 if "net" in name else x for name, x in weights.items()}, run / "model.safetensors"
+    )
+    evaluate(run, replace(TWELVE, episodes=2, nfe=(1,)))
+    assert [record["nfe"] for record in read_evaluation(path)] == [1]
+
+
+def test_a_policy_that_gives_nan_fails_its_episodes(run):
+    weights = load_file(run / "model.safetensors")
+    save_file(
+        {name: x * torch.nan if name.startswith("net") else x for name, x in weights.items()},
+        run / "model.safetensors",
+    )
+    (record,) = read_evaluation(evaluate(run, replace(TWELVE, episodes=2)))
+    assert (record["successes"], record["failures"]) == (0, {"invalid_action": 2})
+
+
+def test_a_frozen_env_stays_where_it_ended():
+    env = Freeze(gym.make(REACH.id, steps=3))
+    first, _ = env.reset(seed=0)
+    for _ in range(5):
+        obs, *_ = env.step(env.action_space.sample() * 0 + [0.1, 0, 0, 1, 0, 0, 0, -1])
+    assert (env.over, env.steps) == (True, 3)
+    assert env.last_info["failure"] == "no_grasp"
+    assert abs(obs["tcp"][0] - first["tcp"][0]) > 0
+    again, _ = env.reset(seed=0)
+    assert (again["tcp"] == first["tcp"]).all()
+
+
+# Which cells.
+
+
+def test_a_diffusion_is_sampled_fairly():
+    cells = solvers(PolicyConfig(type="ddpm"), (1, 4, 10, 100))
+    assert [cell for cell in cells if cell.nfe == 100] == [Solver(100, "ddpm")]
+    for name in ("ddim", "dpmsolver++"):
+        assert [cell.nfe for cell in cells if cell.name == name] == [1, 4, 10]
+
+
+def test_a_flow_is_sampled_by_its_own_integrator():
+    assert solvers(PolicyConfig(), (10, 1, 1)) == [Solver(1, "euler"), Solver(10, "euler")]
+    assert solvers(PolicyConfig(solver="midpoint"), (1, 2, 5, 10)) == [
+        Solver(2, "midpoint"),
+        Solver(10, "midpoint"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("policy", "nfe", "words"),
+    [
+        (PolicyConfig(), (0,), "at least 1"),
+        (PolicyConfig(), (), "at least 1"),
+        (PolicyConfig(solver="midpoint"), (1, 3), "multiple of 2"),
+        (PolicyConfig(type="ddpm"), (200,), "at most its 100"),
+    ],
+)
+def test_an_impossible_nfe_is_refused(policy, nfe, words):
+    with pytest.raises(ValueError, match=words):
+        solvers(policy, nfe)
+
+
+def test_names():
+    names = [policy_name(PolicyConfig(manifold=m)) for m in ("SE3", "R3xSO3", "Euclidean")]
+    assert [*names, policy_name(PolicyConfig(type="ddpm"))] == [
+        "SE(3) flow",
+        "R³×SO(3) flow",
+        "Euclidean flow",
+        "DDPM",
+    ]
+
+
+# Bad input: one sentence that names what was given and what would work, and nothing written.
+
+
+class Elsewhere(gym.Env):
+    """An env that offers no target."""
+
+    observation_space = gym.spaces.Dict(
+        {"tcp": gym.spaces.Box(-1, 1, (7,)), "gripper": gym.spaces.Box(-1, 1, (1,))}
+    )
+    action_space = gym.spaces.Box(-1, 1, (8,))
+
+
+gym.register("tests/Elsewhere-v0", Elsewhere)
+
+
+@pytest.mark.parametrize(
+    ("changes", "env", "words"),
+    [
+        ({"nfe": (0,)}, None, "nfe=.0.; a chunk needs at least 1"),
+        ({"episodes": 0}, None, "episodes=0"),
+        ({"execute": 9}, None, "execute=9; it lies between 1 and the policy's horizon 8"),
+        ({}, EnvConfig("tests.reach_env:tests/Reech-v0"), "Reech.*Reach"),
+        ({}, EnvConfig("no_such_module:A/B-v0"), "no_such_module"),
+        ({}, EnvConfig(REACH.id, {"wings": 2}), "wings"),
+        (
+            {},
+            EnvConfig("tests/Elsewhere-v0"),
+            "offers the observations gripper .1., tcp .7.; the policy.*target",
+        ),
+        ({}, EnvConfig("CartPole-v1"), "offers the observations Box"),
+    ],
+)
+def test_what_cannot_be_evaluated_is_refused(run, changes, env, words):
+    with pytest.raises(ValueError, match=words):
+        evaluate(run, replace(TWELVE, **changes), env=env)
+    assert not (run / "eval.json").exists()
+
+
+def test_another_control_rate_is_refused(run):
+    meta = json.loads((run / "config.json").read_text())
+    meta["spec"]["control_hz"] = 10.0
+    (run / "config.json").write_text(json.dumps(meta))
+    with pytest.raises(ValueError, match="runs at 20 actions a second; the policy was trained at 10"):
+        evaluate(run, TWELVE)
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_a_folder_with_a_missing_file_is_refused(run, name):
+    (run / name).unlink()
+    with pytest.raises(ValueError, match=f"{name} is missing"):
+        evaluate(run, TWELVE)
+
+
+def test_a_foreign_config_is_refused(run):
+    (run / "config.json").write_text(json.dumps({"model_type": "bert"}))
+    with pytest.raises(ValueError, match="does not describe a geoflow policy"):
+        evaluate(run, TWELVE)
+
+
+@pytest.mark.parametrize(("content", "words"), [("{", "not valid JSON"), ('{"a": 1}', "is no evaluation")])
+def test_a_broken_evaluation_is_not_overwritten(run, content, words):
+    (run / "eval.json").write_text(content)
+    with pytest.raises(ValueError, match=words):
+        evaluate(run, TWELVE)
+    assert (run / "eval.json").read_text() == content
+
+
+# Interruptions.
+
+CHILD = """
+import sys
+from geoflow.experiments.config import EnvConfig, EvaluateConfig
+from geoflow.experiments.evaluation import evaluate
+if __name__ == "__main__":
+    env = EnvConfig("tests.reach_env:tests/Reach-v0", {"pause": 0.001})
+    evaluate(sys.argv[1], EvaluateConfig(episodes=12, nfe=(1, 2, 4, 8), workers=2), env=env)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGKILL])
+def test_an_interrupted_evaluation_continues(run, tmp_path, stop):
+    """The first cells stay as they were, no process is left behind, and the same call does the rest."""
+    script = tmp_path / "child.py"
+    script.write_text(CHILD)
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join([os.getcwd(), os.environ.get("PYTHONPATH", "")])
+    }
+    process = subprocess.Popen([sys.executable, str(script), str(run)], env=environment)
+    deadline = time.monotonic() + 120
+    while not (run / "eval.json").exists():
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    workers = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(stop)
+    assert process.wait(30) != 0
+    _, left = psutil.wait_procs(workers, timeout=30)
+    assert not left
+    before = read_evaluation(run / "eval.json")
+    assert 1 <= len(before) < 4
+    env = EnvConfig(REACH.id, {"pause": 0.001})
+    path = evaluate(run, EvaluateConfig(episodes=12, nfe=(1, 2, 4, 8), workers=1), env=env)
+    after = read_evaluation(path)
+    assert after[: len(before)] == before
+    assert sorted(record["nfe"] for record in after) == [1, 2, 4, 8]
+    assert [file.name for file in run.iterdir() if file.name.endswith(".tmp")] == []
+
+
+@pytest.mark.slow
+def test_a_process_that_dies_is_reported(run):
+    env = EnvConfig(REACH.id, {"crash": 1_000_011})
+    with pytest.raises(ChildProcessError, match="same command with fewer workers"):
+        evaluate(run, replace(TWELVE, workers=2), env=env)
