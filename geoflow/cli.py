@@ -245,6 +245,8 @@ class Demo:
     """Of demonstrations and trainings."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, ..."""
+    videos: bool = True
+    """Render rollouts; --no-videos where there is no OpenGL or no time."""
 
     @classmethod
     def defaults(cls, config: Config) -> Demo:
@@ -258,7 +260,7 @@ class Demo:
 
         device = resolve_device(self.device)
         _show(out=self.out, seed=self.seed, device=device)
-        return demo(self.out, seed=self.seed, device=device)
+        return demo(self.out, seed=self.seed, device=device, videos=self.videos)
 
 
 @dataclass(frozen=True)
@@ -310,9 +312,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         _run([word for word in words if word != "--debug"])
     except KeyboardInterrupt as error:
-        print(
-            f"\ngeoflow: {error or 'interrupted; the same command continues where it was.'}", file=sys.stderr
-        )
+        sentence = str(error) or "interrupted; the same command continues where it was."
+        print(f"\ngeoflow: {sentence}", file=sys.stderr)
         sys.exit(130)
     except (ValueError, OSError, ImportError) as error:
         if debug:

@@ -6,9 +6,12 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -251,6 +254,81 @@ def test_train_evaluate_and_report(capsys, trained, tiny, tmp_path):
     assert {record["episodes"] for record in records} == {2}
     assert records[0]["env_kwargs"] == {"steps": 5}
     assert records[0]["episode_records"][0]["seed"] == 1_100_000
+
+
+def interrupt(words: list[object], when: Callable[[], bool]) -> subprocess.CompletedProcess[str]:
+    """Press Ctrl-C in `geoflow WORDS`, a process of its own, once ``when`` holds."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "geoflow.cli", *map(str, words)],
+        cwd=ROOT,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 90
+    while not when() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    return subprocess.CompletedProcess(words, process.returncode, out, err)
+
+
+def assert_interrupted(done: subprocess.CompletedProcess[str]) -> None:
+    assert done.returncode == 130, done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stderr.splitlines()[-1] == "geoflow: interrupted; the same command continues where it was."
+
+
+@pytest.mark.slow
+def test_ctrl_c_of_a_training_is_continued_by_the_same_command(capsys, tiny, tmp_path):
+    out = tmp_path / "run"
+    words = [
+        "train",
+        *tiny,
+        "--train.steps=2000",
+        "--train.checkpoint-every=10",
+        "--out",
+        out,
+        "--device",
+        "cpu",
+    ]
+    assert_interrupted(interrupt(words, (out / "training" / "state.safetensors").exists))
+    code, stdout, err = run(capsys, *words)
+    assert code == 0, err
+    assert stdout.splitlines()[-1] == str(out)
+    steps = [json.loads(line)["step"] for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert steps == sorted(set(steps))
+    assert steps[-1] == 800
+
+
+@pytest.mark.slow
+def test_ctrl_c_of_an_evaluation_is_continued_by_the_same_command(capsys, trained, tmp_path):
+    out = tmp_path / "eval.json"
+    words = [
+        "evaluate",
+        trained,
+        "--episodes",
+        40,
+        "--nfe",
+        1,
+        2,
+        "--workers",
+        2,
+        "--device",
+        "cpu",
+        "--out",
+        out,
+    ]
+    words += ["--env-kwargs", "pause=0.005", "steps=20", "tolerance=0"]
+    assert_interrupted(interrupt(words, out.exists))  # the file appears with the first of the two cells
+    first = json.loads(out.read_text())["records"]
+    assert len(first) == 1
+    code, _, err = run(capsys, *words)
+    assert code == 0, err
+    records = json.loads(out.read_text())["records"]
+    assert first[0] in records
+    assert {record["nfe"] for record in records} == {1, 2}
 
 
 def test_training_on_another_task_is_refused(capsys, demos, tiny, tmp_path):
