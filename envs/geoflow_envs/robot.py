@@ -21,7 +21,7 @@ MAX_ANGULAR_SPEED = 2.2  # [rad/s]; faster swings ratchet a held object out of t
 MAX_OPENING = 0.04  # of each finger [m]
 SQUEEZE = 0.03  # how far past contact a full closing command aims [m], so that the force limit acts
 WORKSPACE = np.array([[0.2, -0.45, 0.008], [0.8, 0.45, 0.65]])  # box of TCP targets in the world [m]
-CLEARANCE = 0.12  # of the arm's outer links from the middle of the socket [m]
+CLEARANCE = 0.14  # of the arm's outer links from the middle of the socket [m]
 HOME = (0.45, 0.0, 0.38)  # TCP position at rest [m]
 
 # Robot geoms meet the world but not each other: (2 & 1) | (2 & 1) == 0.
