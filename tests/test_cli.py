@@ -286,8 +286,8 @@ def test_ctrl_c_of_a_training_is_continued_by_the_same_command(capsys, tiny, tmp
     words = [
         "train",
         *tiny,
-        "--train.steps=2000",
-        "--train.checkpoint-every=10",
+        "--train.steps=800",
+        "--train.checkpoint-every=100",
         "--out",
         out,
         "--device",
