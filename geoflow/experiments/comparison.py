@@ -19,6 +19,9 @@ from geoflow.policies.config import PolicyConfig
 SEEDS_FOR_A_CLAIM = 3
 EPISODES_FOR_A_CLAIM = 100
 
+MANNER = {"execute": "{} steps of a chunk executed", "first_seed": "scenes from seed {}"}
+"""How a task was played, where it was played in several manners: results of two of them are not pooled."""
+
 
 @dataclass(frozen=True)
 class Run:
@@ -108,12 +111,13 @@ def read_comparison(folders: Sequence[Path | str]) -> Comparison:
 
 def pool(runs: Sequence[Run]) -> list[Record]:
     """One record a policy, task, solver and NFE, over all its training seeds."""
+    records = [record for run in runs for record in run.records]
+    manner = [key for key in MANNER if len({record[key] for record in records}) > 1]
     cells: dict[tuple[Any, ...], list[tuple[Run, Record]]] = {}
     for run in runs:
         for record in run.records:
-            task = task_name(record)
-            key = (task, run.policy, record["solver"], record["nfe"], record["execute"], record["first_seed"])
-            cells.setdefault(key, []).append((run, record))
+            task = ", ".join([task_name(record), *(MANNER[key].format(record[key]) for key in manner)])
+            cells.setdefault((task, run.policy, record["solver"], record["nfe"]), []).append((run, record))
     return [_pooled(task, policy, members) for (task, policy, *_), members in cells.items()]
 
 

@@ -6,6 +6,7 @@ import hashlib
 import inspect
 import json
 import statistics
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -30,7 +31,7 @@ from geoflow.policies.base import Policy
 from geoflow.policies.checkpoint import POLICIES, CheckpointError, load_policy
 from geoflow.policies.config import PolicyConfig
 
-FORMAT = "geoflow-evaluation"
+FORMAT, VERSION = "geoflow-evaluation", 1
 LATENCY_CALLS = 50
 FEW_STEP_SOLVERS = ("ddim", "dpmsolver++")
 ANCESTRAL = Solver(100, "ddpm")
@@ -101,6 +102,7 @@ def evaluate(
     run, config = Path(run), config or EvaluateConfig()
     device = resolve_device(device)
     policy = load_policy(run, device)
+    weights = _fingerprint(run / "model.safetensors")
     meta = read_json(run / "config.json")
     env = env or _trained_env(meta, policy)
     execute = _execute(config, policy)
@@ -108,7 +110,6 @@ def evaluate(
         raise ValueError(f"episodes={config.episodes}; give at least 1, and 100 for a claim.")
     cells = solvers(policy.config, config.nfe)
     path = Path(out) if out is not None else run / "eval.json"
-    weights = _fingerprint(run / "model.safetensors")
     kwargs = json.loads(json.dumps(env.kwargs))  # as it will be read back: a tuple is a list in JSON
     identity = {
         cell: _Identity(cell.nfe, cell.name, env.id, kwargs, execute, config.first_seed, weights)
@@ -126,6 +127,7 @@ def evaluate(
             check_env(probe, policy, env.id)
             latency = {cell: measure_latency(policy, probe, cell) for cell in todo}
             facts = _policy_facts(policy, meta, run) | _task_facts(probe, env)
+            _check_writable(path.parent)
         finally:
             probe.close()
         facts |= {"device": device, **provenance(device)}
@@ -133,7 +135,7 @@ def evaluate(
             record = facts | asdict(identity[cell]) | latency[cell] | cost | summary(episodes)
             record["episode_records"] = [asdict(episode) for episode in episodes]
             records = [old for old in records if _identity(old) != identity[cell]] + [record]
-            write_json(path, {"format": FORMAT, "version": 1, "records": records})
+            write_json(path, {"format": FORMAT, "version": VERSION, "records": records})
     return path
 
 
@@ -146,7 +148,7 @@ def read_evaluation(path: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         raise ValueError(f"{path} is missing; make it with `geoflow evaluate {path.parent}`.")
     content = read_json(path)
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
+    if not isinstance(content, dict) or (content.get("format"), content.get("version")) != (FORMAT, VERSION):
         raise ValueError(f"{path} is no evaluation; make one with `geoflow evaluate {path.parent}`.")
     return content["records"]
 
@@ -285,6 +287,13 @@ def _fingerprint(weights: Path) -> str:
     if not weights.is_file():
         raise CheckpointError(f"{weights} is missing; an evaluation needs a run folder on this machine.")
     return hashlib.sha256(weights.read_bytes()).hexdigest()[:16]
+
+
+def _check_writable(folder: Path) -> None:
+    """Raise OSError now rather than after the first cell."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder) as file:
+        file.write(bytes(4096))
 
 
 def _finished(path: Path, weights: str) -> list[dict[str, Any]]:

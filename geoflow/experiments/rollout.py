@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -159,10 +160,14 @@ def _episode(seed: int, steps: int, info: Mapping[str, Any]) -> Episode:
 
 
 def _plain(value: Any) -> Any:
-    """What of an info can stand in JSON: words, numbers, short vectors."""
+    """What of an info can stand in JSON: words, numbers, short vectors; NaN, which JSON lacks, as a word."""
     if isinstance(value, (np.ndarray, np.generic)):
         value = value.tolist() if value.size <= 16 else None
-    return value if isinstance(value, (bool, int, float, str, list)) else None
+    if isinstance(value, list):
+        return [_plain(part) for part in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value if isinstance(value, (bool, int, float, str)) else None
 
 
 def _shapes(shapes: Mapping[str, tuple[int, ...]]) -> str:

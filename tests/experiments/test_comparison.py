@@ -117,6 +117,19 @@ def test_tasks_are_not_mixed(tmp_path):
     assert {record["success_rate"] for record in comparison.records} == {0.9, 0.3}
 
 
+def test_manners_of_playing_are_not_mixed(tmp_path):
+    run = write_run(tmp_path / "a", SE3_FLOW, 0.9)
+    evaluation = json.loads((run / "eval.json").read_text())
+    evaluation["records"] += [record | {"execute": 4} for record in evaluation["records"]]
+    (run / "eval.json").write_text(json.dumps(evaluation))
+    comparison = read_comparison([run])
+    assert [task.split(", ")[-1] for task in comparison.tasks] == [
+        "8 steps of a chunk executed",
+        "4 steps of a chunk executed",
+    ]
+    assert {record["episodes"] for record in comparison.records} == {100}
+
+
 def test_no_runs_are_refused():
     with pytest.raises(ValueError, match="no runs to compare"):
         read_comparison([])
@@ -135,7 +148,8 @@ def test_a_run_given_twice_is_refused(tmp_path):
         ("config.json", "{}", "does not describe a geoflow policy"),
         ("eval.json", None, "eval.json is missing; make it with `geoflow evaluate"),
         ("eval.json", "[1]", "is no evaluation"),
-        ("eval.json", '{"format": "geoflow-evaluation", "records": []}', "holds no result"),
+        ("eval.json", '{"format": "geoflow-evaluation", "version": 99, "records": []}', "is no evaluation"),
+        ("eval.json", '{"format": "geoflow-evaluation", "version": 1, "records": []}', "holds no result"),
     ],
 )
 def test_a_folder_that_is_no_evaluated_run_is_refused(tmp_path, name, content, words):

@@ -10,6 +10,7 @@ import time
 from dataclasses import replace
 
 import gymnasium as gym
+import numpy as np
 import psutil
 import pytest
 import torch
@@ -22,6 +23,7 @@ from geoflow.experiments.proportions import wilson_interval
 from geoflow.experiments.rollout import Freeze, Solver
 from geoflow.policies.config import PolicyConfig
 from tests.experiments.conftest import REACH
+from tests.reach_env import Reach
 
 TWELVE = EvaluateConfig(episodes=12, nfe=(2,), workers=1)
 PROMISED = {
@@ -124,6 +126,25 @@ def test_a_policy_that_gives_nan_fails_its_episodes(run):
     )
     (record,) = read_evaluation(evaluate(run, replace(TWELVE, episodes=2)))
     assert (record["successes"], record["failures"]) == (0, {"invalid_action": 2})
+
+
+class Odd(Reach):
+    """A task whose info holds what JSON does not."""
+
+    def step(self, action):
+        obs, reward, terminated, truncated, info = super().step(action)
+        odd = {"depth": np.float32("nan"), "axis": np.ones(3), "image": np.zeros((9, 9)), "env": self}
+        return obs, reward, terminated, truncated, info | odd
+
+
+gym.register("tests/Odd-v0", Odd)
+
+
+def test_an_info_is_kept_as_far_as_json_goes(run):
+    (record,) = read_evaluation(evaluate(run, replace(TWELVE, episodes=1), env=EnvConfig("tests/Odd-v0")))
+    final = record["episode_records"][0]["final"]
+    assert (final["depth"], final["axis"]) == ("nan", [1, 1, 1])
+    assert not {"image", "env"} & final.keys()
 
 
 def test_a_frozen_env_stays_where_it_ended():
@@ -245,6 +266,12 @@ def test_a_broken_evaluation_is_not_overwritten(run, content, words):
     with pytest.raises(ValueError, match=words):
         evaluate(run, TWELVE)
     assert (run / "eval.json").read_text() == content
+
+
+def test_where_nothing_can_be_written_is_said_at_once(run, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="file"):
+        evaluate(run, TWELVE, out=tmp_path / "file" / "eval.json")
 
 
 # Interruptions.
