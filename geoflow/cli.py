@@ -333,7 +333,10 @@ def _run(words: list[str]) -> None:
         return
     name, command = _command(words)
     rest = words[len(name.split()) :]
-    made = _parse(name, command, rest).run()
+    options = _parse(name, command, rest)
+    if getattr(options, "seed", 0) < 0:
+        raise ValueError(f"seed={options.seed}; it is 0 or more.")
+    made = options.run()
     if made is not None:
         print(made)
 
@@ -447,7 +450,7 @@ def _system_sentence(error: OSError) -> str:
         errno.EACCES: "choose another --out, or ask for permission",
         errno.EPERM: "choose another --out, or ask for permission",
         errno.EROFS: "choose another --out: nothing can be written there",
-        errno.ENOENT: "is the path right?",
+        errno.ENOENT: "a folder of the path is missing",
         errno.ENOTDIR: "a part of the path is a file: choose another path",
         errno.EEXIST: "a file is where a folder is needed: choose another path",
         errno.EISDIR: "that is a folder: give a file",

@@ -164,8 +164,11 @@ def test_files_set_the_defaults_and_options_win(capsys, tmp_path):
         (["collect", "--env", "CartPole-v1"], "no env.unwrapped.expert"),
         (["collect", "--env-kwargs", "level"], "--env-kwargs level: expected name=value"),
         (["collect", "--env", REACH, "--env-kwargs", "levle=1"], "'levle'"),
-        (["collect", "--env", REACH, "--episodes", "0"], "episodes=0; a file holds at least 1"),
+        (["collect", "--env", REACH, "--episodes", "0"], "collect.episodes=0; it is at least 1."),
         (["collect", "--env", REACH, "--disturbance", "0.9"], "disturbance=0.9"),
+        (["collect", "--env", REACH, "--seed", "100"], "seed=100; it lies between 0 and 99"),
+        (["train", "--seed", "-1"], "seed=-1; it is 0 or more."),
+        (["evaluate", "runs/x", "--workers", "-1"], "evaluate.workers=-1; it is at least 0."),
     ],
 )
 def test_what_a_user_can_mend_ends_in_one_sentence(capsys, tmp_path, monkeypatch, words, message):
@@ -186,6 +189,30 @@ def test_a_bad_file_ends_in_one_sentence(capsys, tmp_path, text):
     assert code == 2
     assert err.startswith(f"geoflow: {tmp_path}/x.yaml")
     assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["train", "--train.steps", "0"], "train.steps=0; it is at least 1."),
+        (["train", "--train.learning-rate", "nan"], "train.learning_rate=nan; it is at least 0."),
+        (
+            ["train", "--train.precision", "float8"],
+            "train.precision='float8'; it is one of float32, bfloat16.",
+        ),
+        (["train", "--policy.horizon", "0"], "policy.horizon=0; it is at least 1."),
+        (["train", "--policy.execute", "17"], "policy.execute=17; a chunk has only policy.horizon=16 steps"),
+        (["train", "--train.steps", "many"], "--train.steps: invalid literal for int() with base 10: 'many'"),
+        (["evaluate"], "Missing from geoflow evaluate: RUN"),
+    ],
+)
+def test_a_bad_option_is_named_in_a_box(capsys, tmp_path, monkeypatch, words, message):
+    monkeypatch.chdir(tmp_path)
+    code, _, err = run(capsys, *words)
+    assert code == 2
+    assert message in plain(err)
+    assert "Traceback" not in err
+    assert os.listdir(tmp_path) == []
 
 
 def test_an_unknown_option_is_named(capsys):
@@ -367,7 +394,7 @@ def test_where_nothing_can_be_written_it_says_so(capsys, tmp_path, where):
     assert code == 2
     last = err.strip().splitlines()[-1]
     assert last.startswith("geoflow: /")
-    assert "choose another" in last or "is the path right?" in last
+    assert "choose another" in last or "a folder of the path is missing" in last
 
 
 WITHOUT_PERMISSION = """

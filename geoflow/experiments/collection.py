@@ -223,8 +223,6 @@ def _attempt_all(run: _Run, workers: int) -> None:
 
 def _check(task: _Task, config: CollectConfig) -> Meta:
     """The description of the file to be, after checks that cost little."""
-    if config.episodes < 1:
-        raise CollectionError(f"episodes={config.episodes}; a file holds at least 1 demonstration.")
     if task.seed < 0 or (task.seed + 1) * SEEDS > EvaluateConfig.first_seed:
         most = EvaluateConfig.first_seed // SEEDS - 1
         raise CollectionError(

@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
-from geoflow.policies.config import PolicyConfig
+from geoflow.policies.config import PolicyConfig, at_least
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,13 @@ class CollectConfig:
     workers: int = 0
     """Processes; 0 means one per core."""
 
+    def __post_init__(self) -> None:
+        """Raise ValueError for a number out of its range."""
+        at_least(self, "collect", episodes=1, disturbance=0, workers=0)
+
+
+PRECISIONS = ("float32", "bfloat16")
+
 
 @dataclass(frozen=True)
 class TrainConfig:
@@ -58,6 +65,13 @@ class TrainConfig:
     log_every: int = 50
     checkpoint_every: int = 1000
 
+    def __post_init__(self) -> None:
+        """Raise ValueError for a number out of its range, or an unknown precision."""
+        at_least(self, "train", steps=1, batch_size=1, log_every=1, checkpoint_every=1)
+        at_least(self, "train", learning_rate=0, weight_decay=0, warmup=0, ema_power=0, gradient_clip=0)
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"train.precision={self.precision!r}; it is one of {', '.join(PRECISIONS)}.")
+
 
 @dataclass(frozen=True)
 class EvaluateConfig:
@@ -72,6 +86,10 @@ class EvaluateConfig:
     """Steps executed of each chunk; 0 means the policy's own."""
     workers: int = 0
     """Processes; 0 means one per core."""
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a number out of its range."""
+        at_least(self, "evaluate", episodes=1, first_seed=0, execute=0, workers=0)
 
 
 @dataclass(frozen=True)
@@ -175,7 +193,10 @@ def _merge(values: Any, changes: Any, prefix: str, where: str) -> Any:
             merged[key] = {**old, **change}
         else:
             merged[key] = _convert(change, hints[key], name, where)
-    return replace(values, **merged)
+    try:
+        return replace(values, **merged)
+    except ValueError as error:  # a number out of its range
+        raise ConfigError(f"{where}: {error}") from error
 
 
 def _suggestion(key: str, prefix: str, hints: Mapping[str, Any]) -> str:

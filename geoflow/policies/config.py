@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -33,3 +34,19 @@ class PolicyConfig:
     """flow: euler, midpoint. ddpm: ddpm, ddim, dpmsolver++. auto: euler, ddim."""
     nfe: int = 10
     """Network evaluations a chunk, unless the call says otherwise."""
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a number out of its range."""
+        at_least(self, "policy", horizon=1, observation_steps=1, execute=1, width=1, depth=1, nfe=1)
+        if self.execute > self.horizon:
+            raise ValueError(
+                f"policy.execute={self.execute}; a chunk has only policy.horizon={self.horizon} steps to execute."
+            )
+
+
+def at_least(values: Any, section: str, **bounds: float) -> None:
+    """Raise ValueError, naming the key, where a field of ``values`` is below its bound."""
+    for name, bound in bounds.items():
+        value = getattr(values, name)
+        if not value >= bound:
+            raise ValueError(f"{section}.{name}={value}; it is at least {bound}.")

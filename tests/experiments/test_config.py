@@ -65,6 +65,7 @@ def test_values_take_the_type_of_their_field(tmp_path):
         ("policy: {manifold: 3}", ["policy.manifold is the number 3", "a word"]),
         ("evaluate: {nfe: 4}", ["evaluate.nfe is the number 4", "a list of int"]),
         ("evaluate: {nfe: [1, two]}", ["evaluate.nfe[1] is the word 'two'", "a whole number"]),
+        ("train: {batch_size: 0}", ["train.batch_size=0; it is at least 1."]),
         ("env: {kwargs: 3}", ["env.kwargs is the number 3", "a mapping"]),
         ("train: 5", ["train is the number 5", "expected keys below it: demos, steps"]),
         ("[1, 2]", ["the list [1, 2]", "sections"]),
