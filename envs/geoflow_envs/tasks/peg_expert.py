@@ -115,8 +115,12 @@ class PegExpert:
             standoff = max(standoff, 0.05)
         goal = poses.compose(grasp, poses.pose((0, 0, -standoff)))
         goal[2] += min(0.08, max(0.0, float(np.hypot(*(goal[:2] - state.tcp[:2]))) - 0.05))
+        # With the socket in the way: up first, then across.
+        blocked = _ramp(0.12 - _passing_distance(state.tcp, goal, state.socket), 0.04)
+        goal[2] += blocked * max(0.0, float(state.socket[2] + 0.13 - goal[2]))
+        climbed = max(1.0 - blocked, _ramp(0.08 - float(goal[2] - state.tcp[2]), 0.06))
         ahead = float(np.interp(poses.norm(off[:3]), (0.010, 0.040), (AHEAD_CAREFUL, AHEAD)))
-        return _advance(state.tcp, goal, ahead), OPEN
+        return _advance(state.tcp, goal, ahead, climbed), OPEN
 
     def _from_above(self, state: State, mode: Mode) -> bool:
         return _approach_height(state, mode) < -0.2
@@ -136,6 +140,16 @@ def _advance(T: Array, goal: Array, ahead: float, moving: float = 1.0, turning: 
     scaled = goal.copy()
     scaled[:2] = T[:2] + moving * (goal[:2] - T[:2])
     return poses.advance(T, scaled, ahead, AHEAD_ANGLE * turning)
+
+
+def _passing_distance(start: Array, goal: Array, obstacle: Array) -> float:
+    """How near the straight way passes an obstacle in the table's plane before its last 2 cm [m]."""
+    way, aside = goal[:2] - start[:2], obstacle[:2] - start[:2]
+    length = float(np.hypot(*way))
+    if length < 0.02:
+        return float("inf")
+    along = min(max(0.0, float(aside @ way) / length), length - 0.02)
+    return float(np.hypot(*(aside - way * (along / length))))
 
 
 def _approach_height(state: State, mode: Mode) -> float:
