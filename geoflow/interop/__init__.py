@@ -1,0 +1,1 @@
+"""Doors to other libraries: each file imports one of them, and nothing in geoflow imports these files."""
