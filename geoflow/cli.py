@@ -229,6 +229,7 @@ class Compare:
         """Compare."""
         from geoflow.experiments.comparison import compare
 
+        _show(runs=[str(run) for run in self.runs], out=self.out, videos=self.videos)
         return compare(self.runs, self.out, videos=self.videos)
 
 

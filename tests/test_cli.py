@@ -367,6 +367,32 @@ def test_training_on_another_task_is_refused(capsys, demos, tiny, tmp_path):
     assert f"{demos} was recorded in {REACH}, but my:Lab/Cup-v0 was asked for" in err
 
 
+def test_a_damaged_training_is_not_continued(capsys, trained, tiny, tmp_path):
+    out = tmp_path / "run"
+    shutil.copytree(trained, out)
+    state = out / "training" / "state.safetensors"
+    state.write_bytes(state.read_bytes()[:100])
+    code, _, err = run(capsys, "train", *tiny, "--out", out, "--device", "cpu")
+    assert code == 2
+    assert err.strip().splitlines()[-1].startswith(f"geoflow: {state} is damaged")
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        f"--policy.{x}"
+        for x in ("type=foo", "manifold=SE4", "frame=gripper", "backbone=foo", "prior=foo", "solver=foo")
+    ],
+)
+def test_an_unknown_part_of_a_policy_is_refused_before_training(capsys, tiny, tmp_path, option):
+    code, _, err = run(capsys, "train", *tiny, option, "--out", tmp_path / "run", "--device", "cpu")
+    assert code == 2
+    key, value = option.removeprefix("--").split("=")
+    last = err.strip().splitlines()[-1]
+    assert last.startswith(f"geoflow: {key}={value!r}; it is ")
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("bad", ["truncated", "nan"])
 def test_training_on_a_bad_file_is_refused(capsys, demos, tiny, tmp_path, bad):
     path = tmp_path / "bad.h5"

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
@@ -143,8 +143,13 @@ class _Run:
             return
         if not resume:
             raise CheckpointError(f"{out} holds a run already; choose another --out, or resume it.")
-        with safe_open(self._state, "pt") as file:
-            saved = file.metadata()
+        try:
+            with safe_open(self._state, "pt") as file:
+                saved = file.metadata()
+        except SafetensorError as error:
+            raise CheckpointError(
+                f"{self._state} is damaged ({error}); remove {out} to train anew, or choose another --out."
+            ) from error
         differences = _differences(json.loads(saved["settings"]), self._settings())
         if differences:
             raise CheckpointError(

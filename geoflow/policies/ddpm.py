@@ -30,6 +30,8 @@ class DDPMPolicy(Policy):
     default_solver = "ddim"
 
     def __init__(self, config: PolicyConfig, spec: PolicySpec) -> None:
+        if config.solver not in ("auto", *SOLVERS):
+            raise ValueError(f"policy.solver={config.solver!r}; it is auto or one of {', '.join(SOLVERS)}.")
         super().__init__(replace(config, manifold="Euclidean"), spec)
         self.register_buffer("clip", torch.ones(()))
         self.register_buffer("alphas_cumprod", _scheduler("ddpm", 1.0).alphas_cumprod.clone())

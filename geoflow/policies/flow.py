@@ -24,6 +24,10 @@ class FlowPolicy(Policy):
 
     def __init__(self, config: PolicyConfig, spec: PolicySpec) -> None:
         super().__init__(config, spec)
+        if config.solver not in ("auto", *INTEGRATORS):
+            raise ValueError(
+                f"policy.solver={config.solver!r}; it is auto or one of {', '.join(INTEGRATORS)}."
+            )
         if config.prior not in PRIORS:
             raise ValueError(f"policy.prior={config.prior!r}; it is one of {', '.join(PRIORS)}.")
         prior = PRIORS[config.prior](self.space, self.chunk_mean, self.chunk_scale)
