@@ -1,4 +1,4 @@
-"""geoflow_envs: gymnasium MuJoCo tasks whose action is an end-effector pose. Importing it registers the tasks."""
+"""geoflow_envs: gymnasium MuJoCo tasks whose action is an end-effector pose. Importing it registers them."""
 
 from __future__ import annotations
 

@@ -12,9 +12,9 @@ from gymnasium.wrappers import TimeLimit
 class EpisodeEnd(gym.Wrapper, RecordConstructorArgs):
     """Truncates at `env.unwrapped.episode_steps` unless a TimeLimit was asked for, and reports the failure.
 
-    `gym.make(..., max_episode_steps=N)` puts gymnasium's TimeLimit inside this wrapper; without it the limit is
-    the task's own, which may depend on its knobs. When an episode ends without success, `info["failure"]` is set
-    to `env.unwrapped.failure_kind()`.
+    `gym.make(..., max_episode_steps=N)` puts gymnasium's TimeLimit inside this wrapper; without it the
+    limit is the task's own, which may depend on its knobs (-1, gymnasium's "no limit", means that too). When
+    an episode ends without success, `info["failure"]` is set to `env.unwrapped.failure_kind()`.
     """
 
     def __init__(self, env: gym.Env) -> None:

@@ -1,5 +1,7 @@
-"""Poses as flat arrays (x y z qw qx qy qz): compose, inverse, rotation vectors, on MuJoCo's own C functions."""
+"""Poses as flat arrays (x y z qw qx qy qz): compose, inverse, rotation vectors, on MuJoCo's C functions."""
 
+# pyright: reportAttributeAccessIssue=false
+# (MuJoCo's functions live in a compiled module without stubs.)
 from __future__ import annotations
 
 from math import sqrt

@@ -1,5 +1,7 @@
 """Frames of a MuJoCo scene, with OpenGL asked for only when the first frame is wanted."""
 
+# pyright: reportAttributeAccessIssue=false
+# (MuJoCo's functions live in a compiled module without stubs.)
 from __future__ import annotations
 
 import mujoco
@@ -22,8 +24,8 @@ class FrameRenderer:
             except Exception as error:  # PyOpenGL, EGL and GLFW each raise kinds of their own
                 raise RuntimeError(
                     "rendering needs OpenGL, which could not be started here "
-                    f"({type(error).__name__}: {error}); on a headless Debian or Ubuntu `apt-get install libegl1 "
-                    "libgl1-mesa-dri` gives software EGL, and everything but pictures works without it."
+                    f"({type(error).__name__}: {error}); on a headless Debian or Ubuntu `apt-get install "
+                    "libegl1 libgl1-mesa-dri` gives software EGL, and all but pictures works without it."
                 ) from error
         self._renderer.update_scene(data, camera=self.camera)
         return self._renderer.render().copy()

@@ -1,5 +1,7 @@
-"""Two embodiments under one controller: a free gripper (mocap + weld) and a 7-DoF arm (DH table, damped IK)."""
+"""Two embodiments, one controller: a free gripper (mocap + weld) and a 7-DoF arm (DH table, damped IK)."""
 
+# pyright: reportAttributeAccessIssue=false
+# (MuJoCo's functions live in a compiled module without stubs.)
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
@@ -39,7 +41,7 @@ def _finger(name: str, side: int) -> str:
     return f'<body name="{name}" gravcomp="1">{joint}{shaft}{pad}</body>'
 
 
-# The hand's frame is the TCP: z points out of the hand (approach), y is the direction the fingers close along.
+# The hand's frame is the TCP: z points out of the hand (approach), y is the direction the fingers close in.
 _HAND = (
     box((0.022, 0.055, 0.022), (0, 0, -0.078), material="shell", mass=0.45, **_ROBOT)
     + box((0.023, 0.040, 0.006), (0, 0, -0.054), material="joint", class_="visual")
@@ -59,8 +61,8 @@ _GRIPPER_SECTIONS = (
 class Robot(ABC):
     """A gripper that follows rate-limited TCP poses; embodiments differ in how the target reaches the hand.
 
-    The controller's only state is the commanded target: each control step moves it toward the action by at most
-    `MAX_SPEED` and `MAX_ANGULAR_SPEED` within `WORKSPACE`, interpolated over the physics steps.
+    The controller's only state is the commanded target: each control step moves it toward the action by
+    at most `MAX_SPEED` and `MAX_ANGULAR_SPEED` within `WORKSPACE`, interpolated over the physics steps.
     """
 
     bodies: tuple[str, ...]
@@ -226,7 +228,7 @@ def _arm() -> str:
 
 
 class PandaRobot(Robot):
-    """A Panda-like arm: damped-least-squares IK turns the TCP target into joint targets of position servos."""
+    """A Panda-like arm: damped-least-squares IK turns the TCP target into targets of position servos."""
 
     bodies = (
         '<body name="base"><geom type="cylinder" size=".075 .07" pos="0 0 .07" material="joint" contype="2"/>'

@@ -1,4 +1,4 @@
-"""The MJCF scene of a tabletop task from primitives: engine options, looks, light, cameras, table, free bodies."""
+"""The MJCF scene of a tabletop task from primitives: engine options, looks, light, cameras, table, bodies."""
 
 from __future__ import annotations
 
@@ -25,8 +25,10 @@ _HEADER = f"""
   <map znear=".02" zfar="8" shadowclip=".8"/>
 </visual>
 <asset>
-  <texture name="sky" type="skybox" builtin="gradient" rgb1=".93 .95 .97" rgb2=".62 .69 .77" width="64" height="384"/>
-  <texture name="mat" type="2d" builtin="checker" rgb1=".80 .79 .76" rgb2=".75 .74 .71" width="128" height="128"/>
+  <texture name="sky" type="skybox" builtin="gradient"
+    rgb1=".93 .95 .97" rgb2=".62 .69 .77" width="64" height="384"/>
+  <texture name="mat" type="2d" builtin="checker"
+    rgb1=".80 .79 .76" rgb2=".75 .74 .71" width="128" height="128"/>
   <material name="table" texture="mat" texrepeat="12 12" texuniform="false" specular=".1" reflectance="0"/>
   <material name="peg" rgba=".91 .42 .16 1" specular=".5" shininess=".6"/>
   <material name="peg_end" rgba=".99 .86 .55 1" specular=".3"/>
@@ -39,17 +41,27 @@ _HEADER = f"""
 </asset>
 """
 
-_TABLE = """
-<light name="key" pos=".1 -.9 1.6" dir=".25 .6 -1" diffuse=".55 .53 .50" specular=".3 .3 .3" castshadow="true"/>
+# Where each camera stands, its x and y axes, its field of view in degrees.
+CAMERAS = {
+    "front": ("1.02 -.56 .56", ".740 .672 0 -.306 .337 .890", 42),
+    "side": (".5 -1.05 .36", "1 0 0 0 .24 .97", 40),
+}
+_CAMERAS = "".join(
+    f'<camera name="{name}" pos="{position}" xyaxes="{axes}" fovy="{angle}"/>'
+    for name, (position, axes, angle) in CAMERAS.items()
+)
+
+_TABLE = f"""
+<light name="key" pos=".1 -.9 1.6" dir=".25 .6 -1" diffuse=".55 .53 .50"
+  specular=".3 .3 .3" castshadow="true"/>
 <light name="fill" pos="1.2 1.0 1.3" dir="-.5 -.7 -.9" diffuse=".22 .23 .26" castshadow="false"/>
-<camera name="front" pos="1.18 -.62 .62" xyaxes=".58 .815 0 -.36 .256 .897" fovy="38"/>
-<camera name="side" pos=".5 -1.05 .36" xyaxes="1 0 0 0 .24 .97" fovy="40"/>
+{_CAMERAS}
 <geom name="table" type="box" size=".55 .6 .03" pos=".4 0 -.03" material="table"/>
 """
 
 
 def mjcf(bodies: Sequence[str], sections: Sequence[str] = (), name: str = "geoflow") -> str:
-    """A whole MJCF document: `bodies` go into the world on the table, `sections` beside it (actuators, ...)."""
+    """A whole MJCF document: `bodies` go into the world, `sections` beside it (actuators, equalities, ...)."""
     world = "\n".join([_TABLE, *bodies])
     return f'<mujoco model="{name}">{_HEADER}<worldbody>{world}</worldbody>{"".join(sections)}</mujoco>'
 

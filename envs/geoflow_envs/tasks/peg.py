@@ -1,5 +1,7 @@
-"""TiltedPegInsert: put a cuboid peg into a tilted socket and let go; the env, its scene and its symmetries."""
+"""TiltedPegInsert: put a cuboid peg into a tilted socket and let go; the env, its scene, its symmetries."""
 
+# pyright: reportAttributeAccessIssue=false
+# (MuJoCo's functions live in a compiled module without stubs.)
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -31,7 +33,7 @@ LEAN = radians(25)  # of the hand out of the peg's normal, away from the socket
 
 DOWN = poses.pose(rotvec=(pi, 0, 0))  # a hand that points down, as the arm's does at home
 
-# The peg looks the same after half turns about its axes (D2): insertion i seats the frame `peg * SYMMETRIES[i]`.
+# The peg looks the same after half turns about its axes (D2); insertion i seats the frame peg * SYMMETRIES[i].
 SYMMETRIES: tuple[Array, ...] = (
     poses.IDENTITY,
     poses.pose(rotvec=(pi, 0, 0)),
@@ -42,7 +44,7 @@ SYMMETRIES: tuple[Array, ...] = (
 
 @dataclass(frozen=True)
 class Level:
-    """One rung of the ladder: clearance per side [m], range of the socket's tilt [rad], chamfered mouth or not."""
+    """One rung of the ladder: clearance per side [m], range of the socket's tilt [rad], chamfered mouth."""
 
     clearance: float
     tilt: tuple[float, float]
@@ -77,7 +79,7 @@ class State:
 
 @dataclass(frozen=True)
 class Fit:
-    """How a peg stands to its socket: depth [m], angle of the axes [rad], lateral offset of the lower end [m]."""
+    """How a peg stands to its socket: depth [m], angle of the axes [rad], offset of the lower end [m]."""
 
     depth: float
     tilt: float
@@ -120,13 +122,13 @@ def lowest_point(T: Array, half: Array) -> float:
     return float(T[2] - np.abs(poses.matrix(T)[2]) @ half)
 
 
-class TiltedPegInsert(gym.Env[dict[str, NDArray[np.float32]], NDArray[np.float32]]):
+class TiltedPegInsert(gym.Env[dict[str, Any], NDArray[Any]]):
     """Grasp a peg from the table, put it into a tilted socket and let go.
 
-    The peg ({peg} mm) lies on a random face at a random yaw; the socket ({depth:.0f} mm deep, rectangular) stands
-    at a random place, tilt, azimuth and roll. With `in_hand=True` the peg starts in the gripper, at a random pose
-    in the air and held a little differently each time. The peg has the symmetry D2, so {symmetries} insertions are
-    right, each with several grasps.
+    The peg ({peg} mm) lies on a random face at a random yaw; the socket ({depth:.0f} mm deep,
+    rectangular) stands at a random place, tilt, azimuth and roll. With `in_hand=True` the peg starts in
+    the gripper, at a random pose in the air and held a little differently each time. The peg has the
+    symmetry D2, so {symmetries} insertions are right, each with several grasps.
 
     Action, Box ({action},) float32, at {hz} Hz:
 
@@ -136,8 +138,8 @@ class TiltedPegInsert(gym.Env[dict[str, NDArray[np.float32]], NDArray[np.float32
     | 3-6 | TCP rotation, quaternion w x y z | world; norm 0.9 to 1.1, normalised |
     | 7 | gripper | -1 opens, +1 closes |
 
-    The commanded pose moves toward the action by at most {speed:.2f} m/s and {turn:.2f} rad/s. TCP: between the
-    finger pads, z out of the hand, y along the closing direction (MJCF body `hand`).
+    The commanded pose moves toward the action by at most {speed:.2f} m/s and {turn:.2f} rad/s. TCP: between
+    the finger pads, z out of the hand, y along the closing direction (MJCF body `hand`).
 
     Observation, Dict of float32:
 
@@ -148,19 +150,25 @@ class TiltedPegInsert(gym.Env[dict[str, NDArray[np.float32]], NDArray[np.float32
     | peg | 7 | pose of the peg's centre in the world, z its long axis | body `peg` |
     | socket | 7 | pose of the mouth's centre in the world, z out of the socket | body `socket` |
 
-    A fully inserted peg has the socket's pose, up to the symmetry. Levels (clearance per side, tilt of the socket):
-    {levels}. `clearance` [m] and `tilt_range` [degrees] override them.
+    A fully inserted peg has the socket's pose, up to the symmetry.
 
-    Success, which also ends the episode with the reward 1 (else 0): the peg stands deeper than {success_depth:.0f} mm,
-    its axis within {success_tilt:.0f} degrees and its lower end within {success_lateral:.0f} mm of the socket's axis
-    (1.5 clearances, where that is more: what the walls allow is not asked to be better), and the TCP is farther than
-    {retreat:.0f} mm from the peg's centre, which a hand that holds it cannot be.
+    Levels (clearance per side, tilt of the socket): {levels}.
+    `clearance` [m] and `tilt_range` [degrees] override them. Robots: `free`, a gripper that flies, and
+    `panda`, a 7-DoF arm. `width`, `height` and `camera` ({cameras}) shape the frames of `render_mode="rgb_array"`.
 
-    Other ends: a physics warning of MuJoCo (the state is then worthless) or the peg under the table terminate;
-    {steps} steps ({steps_in_hand} with `in_hand`) truncate, `max_episode_steps` changes that. `info` holds
-    `is_success`, `mode` (nearest of the insertions), and `failure`, at an end without success one of `no_grasp`
-    (never lifted), `dropped`, `misaligned`, `not_deep_enough` (aligned but not seated, or seated and not let go),
-    `physics`. Reset rejects scenes the robot cannot reach; its `info["mode_count"]` counts the ways that remain.
+    Success ends the episode with the reward 1 (else 0): the peg stands deeper than {success_depth:.0f} mm, its
+    axis within {success_tilt:.0f} degrees and its lower end within {success_lateral:.0f} mm of the socket's axis,
+    and the TCP is farther than {retreat:.0f} mm from the peg's centre: released and retreated, since a hand that
+    holds the peg cannot be so far. In a socket with more than {firm:.0f} mm of clearance a released peg leans
+    against the rim; there the limits are {loose_tilt:.1f} times the clearance over the depth [rad] and
+    {loose_lateral:.1f} times the clearance, about what the walls allow.
+
+    Other ends: a physics warning of MuJoCo (the state is then worthless) or the peg under the table
+    terminate; {steps} steps ({steps_in_hand} with `in_hand`) truncate, `max_episode_steps` changes that. `info`
+    holds `is_success`, `mode` (nearest of the insertions) and `failure`, at an end without success one
+    of `no_grasp` (never lifted), `dropped`, `misaligned`, `not_deep_enough` (aligned but not seated, or
+    seated and not let go), `physics`. Reset rejects scenes the robot cannot reach (the workspace for
+    `free`, IK along the key poses for `panda`); its `info["mode_count"]` counts the ways that remain.
 
     Version history: v0, first.
     """
@@ -169,7 +177,7 @@ class TiltedPegInsert(gym.Env[dict[str, NDArray[np.float32]], NDArray[np.float32
     control_hz = CONTROL_HZ
     observation_kinds: dict[str, str] = {"tcp": "pose", "gripper": "vector", "peg": "pose", "socket": "pose"}  # noqa: RUF012
     success_depth, success_tilt, success_lateral, retreat = 0.045, radians(8), 0.008, 0.09
-    firm_clearance = 0.005
+    firm_clearance, loose_tilt, loose_lateral = 0.005, 2.2, 1.5
     steps_full, steps_in_hand = 400, 260
 
     def __init__(
@@ -199,6 +207,8 @@ class TiltedPegInsert(gym.Env[dict[str, NDArray[np.float32]], NDArray[np.float32
             raise ValueError(
                 f"tilt_range must be two angles in degrees, 0 <= low <= high <= 90; got {tilt_range!r}."
             )
+        if camera not in scene.CAMERAS:
+            raise ValueError(f"camera must be one of {', '.join(map(repr, scene.CAMERAS))}; got {camera!r}.")
         chosen = LEVELS[level]
         self.level, self.in_hand, self.render_mode = level, bool(in_hand), render_mode
         self.clearance = chosen.clearance if clearance is None else float(clearance)
@@ -207,7 +217,8 @@ class TiltedPegInsert(gym.Env[dict[str, NDArray[np.float32]], NDArray[np.float32
         )
         self.tilt_limit, self.lateral_limit = self.success_tilt, self.success_lateral
         if self.clearance > self.firm_clearance:  # a released peg leans as far as the walls let it
-            self.tilt_limit, self.lateral_limit = 2.2 * self.clearance / DEPTH, 1.5 * self.clearance
+            self.tilt_limit = self.loose_tilt * self.clearance / DEPTH
+            self.lateral_limit = self.loose_lateral * self.clearance
         self.episode_steps = self.steps_in_hand if in_hand else self.steps_full
 
         embodiment = ROBOTS[robot]
@@ -224,11 +235,14 @@ class TiltedPegInsert(gym.Env[dict[str, NDArray[np.float32]], NDArray[np.float32
         self._frames = FrameRenderer(self.model, width, height, camera)
 
         self.action_space = PoseBox(WORKSPACE[0], WORKSPACE[1], extras=1)
-        pose_box = gym.spaces.Box(-np.inf, np.inf, (7,), np.float32)
+        bound = np.array(
+            [10.0] * 3 + [1.01] * 4, np.float32
+        )  # metres; a rounded quaternion may exceed 1 a little
+        pose_box = gym.spaces.Box(-bound, bound)
         self.observation_space = gym.spaces.Dict(
             {
                 "tcp": pose_box,
-                "gripper": gym.spaces.Box(-np.inf, np.inf, (1,), np.float32),
+                "gripper": gym.spaces.Box(-1.5, 1.5, (1,), np.float32),
                 "peg": pose_box,
                 "socket": pose_box,
             }
@@ -237,7 +251,7 @@ class TiltedPegInsert(gym.Env[dict[str, NDArray[np.float32]], NDArray[np.float32
         self.modes: tuple[Mode, ...] = ()
         self._lifted = False
 
-    # --- gymnasium -------------------------------------------------------------------------------------------
+    # --- gymnasium ---
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -249,8 +263,8 @@ class TiltedPegInsert(gym.Env[dict[str, NDArray[np.float32]], NDArray[np.float32
                 break
         else:
             raise RuntimeError(
-                f"no reachable scene in 200 draws with tilt_range {tuple(map(degrees, self.tilt_range))} degrees; "
-                "widen tilt_range."
+                "no reachable scene in 200 draws with tilt_range "
+                f"{tuple(round(degrees(angle), 1) for angle in self.tilt_range)} degrees; widen it."
             )
         self.episode += 1
         self._lifted = self.in_hand
@@ -289,10 +303,10 @@ class TiltedPegInsert(gym.Env[dict[str, NDArray[np.float32]], NDArray[np.float32
         """Free the renderer."""
         self._frames.close()
 
-    # --- what the expert and the evaluation read ---------------------------------------------------------------
+    # --- what the expert and the evaluation read ---
 
     def expert(self, choice: str = "greedy", seed: int | None = None) -> PegExpert:
-        """The scripted closed-loop expert; `choice` "greedy" turns least, "random" draws among the feasible ways."""
+        """The closed-loop expert; `choice` "greedy" turns least, "random" draws among the feasible ways."""
         from .peg_expert import PegExpert
 
         return PegExpert(self, choice, seed)
@@ -334,7 +348,7 @@ class TiltedPegInsert(gym.Env[dict[str, NDArray[np.float32]], NDArray[np.float32
         return "not_deep_enough" if aligned else "misaligned"
 
     def feasible_modes(self, state: State) -> tuple[Mode, ...]:
-        """The ways from a peg that lies free, grasped from above, through the socket, to the retreated hand."""
+        """The ways from a free peg, grasped from above, through the socket to the retreated hand."""
         return tuple(
             mode for mode in MODES if self._grasp_from_above(state, mode) and self._possible(state, mode)
         )
@@ -346,7 +360,7 @@ class TiltedPegInsert(gym.Env[dict[str, NDArray[np.float32]], NDArray[np.float32
         modes = (Mode(symmetry, T_peg_tcp) for symmetry in upper)
         return tuple(mode for mode in modes if self._reachable(state, [], mode))
 
-    # --- inside ----------------------------------------------------------------------------------------------
+    # --- inside ---
 
     def _checked(self, action: NDArray[np.float32]) -> Array:
         values = np.asarray(action, dtype=np.float64)
@@ -462,7 +476,7 @@ class TiltedPegInsert(gym.Env[dict[str, NDArray[np.float32]], NDArray[np.float32
         return self._reachable(state, keys, mode)
 
     def _reachable(self, state: State, keys: Sequence[Array], mode: Mode) -> bool:
-        """Whether the hand can go by `keys` to the seat: clear of the table at the keys, reached all the way."""
+        """Whether the hand can go by `keys` to the seat: clear of the table there, reached all the way."""
         keys = [*keys, *_insertion(state.socket, mode)]
         for key in keys:
             approach = poses.rotate(key, (0, 0, 1))
@@ -531,7 +545,7 @@ def _task_bodies(clearance: float, chamfer: bool) -> tuple[str, ...]:
 
 
 def _socket(clearance: float, chamfer: bool) -> str:
-    """Walls and floor around a cavity of the peg's section plus the clearance; its mouth's centre is the origin."""
+    """Walls and floor around a cavity of the peg's section plus the clearance; the origin is the mouth."""
     x, y = PEG[0] + clearance, PEG[1] + clearance
     look = {"material": "socket", "class_": "slippery"}
     walls = "".join(
@@ -583,6 +597,10 @@ TiltedPegInsert.__doc__ = (TiltedPegInsert.__doc__ or "").format(
     success_tilt=degrees(TiltedPegInsert.success_tilt),
     success_lateral=1000 * TiltedPegInsert.success_lateral,
     retreat=1000 * TiltedPegInsert.retreat,
+    firm=1000 * TiltedPegInsert.firm_clearance,
+    loose_tilt=TiltedPegInsert.loose_tilt,
+    loose_lateral=TiltedPegInsert.loose_lateral,
+    cameras=", ".join(f"`{name}`" for name in scene.CAMERAS),
     steps=TiltedPegInsert.steps_full,
     steps_in_hand=TiltedPegInsert.steps_in_hand,
 )

@@ -1,9 +1,10 @@
 """The expert of TiltedPegInsert: a feedback law of the present state, with a chosen mode as its only memory.
 
-Both phases are funnels. The height above the goal is a continuous function of the misalignment m: far off, the goal
-is a pose in front of the peg (or of the socket); as m vanishes the goal sinks to the grasp (or to the seat), and it
-rises again when something pushes the peg off. No step is counted and no velocity or force is read, so the action
-is a function of the observation and the mode, and a network can learn it together with its corrections.
+Both phases are funnels. The height above the goal is a continuous function of the misalignment m: far off,
+the goal is a pose in front of the peg (or of the socket); as m vanishes the goal sinks to the grasp (or to
+the seat), and it rises again when something pushes the peg off. No step is counted and no velocity or force
+is read, so the action is a function of the observation and the mode, and a network can learn it together
+with its corrections.
 """
 
 from __future__ import annotations
@@ -136,7 +137,7 @@ def _ramp(value: float, width: float) -> float:
 
 
 def _advance(T: Array, goal: Array, ahead: float, moving: float = 1.0, turning: float = 1.0) -> Array:
-    """One look-ahead toward a goal; `moving` scales the horizontal part of the way, `turning` the rotation."""
+    """One look-ahead toward a goal; `moving` scales the horizontal part, `turning` the rotation."""
     scaled = goal.copy()
     scaled[:2] = T[:2] + moving * (goal[:2] - T[:2])
     return poses.advance(T, scaled, ahead, AHEAD_ANGLE * turning)
