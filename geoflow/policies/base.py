@@ -185,8 +185,9 @@ class Policy(nn.Module, ABC):
         poses = [name for name, kind in self.spec.kinds.items() if kind == "pose"]
         vectors = [obs[name].flatten(1) for name, kind in self.spec.kinds.items() if kind == "vector"]
         seen = []
-        for i, a in enumerate(poses):
-            seen += [se3.compose(se3.inverse(obs[a][:, -1]), obs[b][:, -1]) for b in poses[i + 1 :]]
+        for a in poses:
+            # Both T_ab and T_ba: which of the two makes a task's law simple depends on the task.
+            seen += [se3.compose(se3.inverse(obs[a][:, -1]), obs[b][:, -1]) for b in poses if b != a]
             # The past of a pose, seen from its present.
             seen += [
                 se3.compose(se3.inverse(obs[a][:, -1]), obs[a][:, step])
