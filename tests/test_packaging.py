@@ -1,4 +1,4 @@
-"""A wheel holds the two packages and nothing else, and works in an environment that has never seen this folder."""
+"""A wheel holds the two packages and the configs, and works in an environment that has never seen this folder."""
 
 from __future__ import annotations
 
@@ -58,10 +58,13 @@ def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return python
 
 
-def test_the_wheel_holds_the_two_packages_and_nothing_else(wheel):
+def test_the_wheel_holds_the_two_packages_and_the_configs(wheel):
     names = zipfile.ZipFile(wheel).namelist()
-    top = {name.split("/")[0] for name in names if ".dist-info/" not in name}
-    assert top == {"geoflow", "geoflow_envs"}
+    ours = [name for name in names if ".dist-info/" not in name]
+    data = [name.split(".data/")[1] for name in ours if ".data/" in name]
+    assert {name.split("/")[0] for name in ours if ".data/" not in name} == {"geoflow", "geoflow_envs"}
+    configs = [str(path.relative_to(ROOT)) for path in (ROOT / "configs").rglob("*.yaml")]
+    assert sorted(data) == sorted(f"data/share/geoflow/{name}" for name in configs)
     tracked = run("git", "ls-files", "geoflow", "envs/geoflow_envs", cwd=ROOT).split()
     expected = {name.removeprefix("envs/") for name in tracked if (ROOT / name).exists()}
     assert expected <= set(names)
