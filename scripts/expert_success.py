@@ -65,13 +65,22 @@ def main() -> None:
     write_json(
         options.out,
         {
-            "command": " ".join(["python", *sys.argv]),
+            "command": command(),
             "versions": {name: version(name) for name in ("mujoco", "gymnasium", "numpy")},
             "python": platform.python_version(),
             "records": records,
         },
     )
     print(options.out)
+
+
+def command() -> str:
+    """The command line that repeats this, wherever its result was put."""
+    words = sys.argv.copy()
+    if "--out" in words:
+        at = words.index("--out")
+        del words[at : at + 2]
+    return " ".join(["python", *words])
 
 
 def measure(pool: ProcessPoolExecutor, kwargs: dict[str, Any], options: argparse.Namespace) -> dict[str, Any]:

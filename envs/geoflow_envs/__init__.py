@@ -2,31 +2,9 @@
 
 from __future__ import annotations
 
-import ctypes
-import os
-import sys
-
-
-def _loads(library: str) -> bool:
-    try:
-        ctypes.CDLL(library)
-    except OSError:
-        return False
-    return True
-
-
-if (
-    sys.platform.startswith("linux")
-    and not os.environ.get("DISPLAY")
-    and not os.environ.get("WAYLAND_DISPLAY")
-):
-    # MuJoCo reads this once, when it is imported. Its own default (glfw) needs a display, and asking for an EGL
-    # that is not there would fail the import itself.
-    if _loads("libEGL.so.1"):
-        os.environ.setdefault("MUJOCO_GL", "egl")
-
 import gymnasium as gym
 
+from . import headless as headless  # before anything imports MuJoCo
 from .episode_end import EpisodeEnd
 
 TASKS: dict[str, str] = {
