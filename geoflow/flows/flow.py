@@ -25,6 +25,9 @@ Path = Callable[[Manifold, Tensor, Tensor, Tensor], PathSample]
 Coupling = Callable[[Manifold, Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
+TARGETS = ("velocity", "endpoint")
+
+
 class Flow(nn.Module):
     """Flow matching on ``space`` (Lipman et al. 2023; on manifolds Chen and Lipman 2023).
 
@@ -40,12 +43,20 @@ class Flow(nn.Module):
         prior: p_0; a unit wrapped Gaussian at the identity by default.
         path: The conditional path; the geodesic by default.
         coupling: Which noise goes with which data; independent by default.
-        scale: Unit of the network's output, a number or shape (..., tangent_dim): v = scale * net(...).
-            The loss is taken in the same unit, so that every chunk step and every block of the tangent
-            counts alike when the scale is the spread of the data.
+        scale: Unit of the network's output, a number or shape (..., tangent_dim). The loss is taken in the
+            same unit, so that every chunk step and every block of the tangent counts alike when the scale is
+            the spread of the data.
+        target: What the network predicts. "velocity": v = scale * net(...). "endpoint": where the path ends,
+            x_1 = c Exp(scale * net(...)), and v = Log(x_t^-1 x_1) / (1 - t). A network then need not
+            reproduce the noise, and the last Euler step lands on its prediction.
+        center: c, shape (..., point_dim); the identity by default.
+
+    Raises:
+        ValueError: an unknown target.
     """
 
     scale: Tensor
+    center: Tensor
 
     def __init__(
         self,
@@ -54,23 +65,37 @@ class Flow(nn.Module):
         path: Path | None = None,
         coupling: Coupling = independent,
         scale: Tensor | float = 1.0,
+        target: str = "velocity",
+        center: Tensor | None = None,
     ) -> None:
         super().__init__()
+        if target not in TARGETS:
+            raise ValueError(f"target={target!r}; a network predicts one of {', '.join(TARGETS)}.")
+        self.target = target
         self.space = space
         self.prior = prior if prior is not None else WrappedGaussian(space)
         self.path = path if path is not None else Geodesic()
         self.coupling = coupling
         self.register_buffer("scale", torch.as_tensor(scale, dtype=torch.get_default_dtype()).clone())
+        self.register_buffer("center", space.identity() if center is None else center.clone())
 
     def velocity(self, net: Network, x: Tensor, t: Tensor, cond: Any = None) -> Tensor:
         """Body velocities (B, ..., tangent_dim) at points x (B, ..., point_dim) and times t (B,)."""
-        return self.scale * net(self.space.features(x), t, cond)
+        predicted = self.scale * net(self.space.features(x), t, cond)
+        if self.target == "velocity":
+            return predicted
+        left = (1 - t).reshape(-1, *(1,) * (x.dim() - 1))
+        return self.space.log(x, self._endpoint(predicted)) / left
+
+    def _endpoint(self, predicted: Tensor) -> Tensor:
+        return self.space.exp(self.center.expand(*predicted.shape[:-1], self.space.point_dim), predicted)
 
     def loss(self, net: Network, x_1: Tensor, cond: Any = None, *, generator: Generators = None) -> Tensor:
         """The conditional flow matching loss of each batch element, shape (B,).
 
         | (v_theta(x_t, t, cond) - xi) / scale |^2 in the metric of the space, mean over the inner axes
-        (chunk steps); Chen and Lipman 2023, eq. (7).
+        (chunk steps); Chen and Lipman 2023, eq. (7). For the target "endpoint" the error is the body twist
+        from the prediction to x_1: the same loss with weight (1 - t)^2, on R^n exactly.
 
         Args:
             net: The network.
@@ -84,7 +109,11 @@ class Flow(nn.Module):
             x_0, x_1 = self.coupling(self.space, x_0, x_1)
             t = _uniform(batch, generator, like=x_1)
             sample = self.path(self.space, x_0, x_1, t.reshape(batch, *(1,) * (x_1.dim() - 2)))
-        error = net(self.space.features(sample.x_t), t, cond) - sample.v_t / self.scale
+        predicted = net(self.space.features(sample.x_t), t, cond)
+        if self.target == "velocity":
+            error = predicted - sample.v_t / self.scale
+        else:
+            error = self.space.log(self._endpoint(self.scale * predicted), x_1) / self.scale
         return self.space.squared_norm(error).reshape(batch, -1).mean(-1)
 
     def sample(

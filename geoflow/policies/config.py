@@ -30,6 +30,8 @@ class PolicyConfig:
     """Residual blocks of the network."""
     prior: str = "gaussian"
     """Where noise starts: gaussian (wrapped, width taken from data) or haar (uniform rotations)."""
+    target: str = "endpoint"
+    """What the network of a flow predicts: velocity, or endpoint (where the path ends)."""
     solver: str = "auto"
     """flow: euler, midpoint. ddpm: ddpm, ddim, dpmsolver++. auto: euler, ddim."""
     nfe: int = 10

@@ -17,7 +17,7 @@ class FlowPolicy(Policy):
     """Flow matching on SE(3) x R^k, on R^3 x SO(3) x R^k, or on position + 6D rotation + extras.
 
     The prior is a wrapped Gaussian whose centre and width, per chunk step, are those of the demonstrations;
-    the network predicts velocities in the same widths.
+    the network's predictions are in the same widths.
     """
 
     default_solver = "euler"
@@ -31,7 +31,9 @@ class FlowPolicy(Policy):
         if config.prior not in PRIORS:
             raise ValueError(f"policy.prior={config.prior!r}; it is one of {', '.join(PRIORS)}.")
         prior = PRIORS[config.prior](self.space, self.chunk_mean, self.chunk_scale)
-        self.flow = Flow(self.space, prior, scale=self.chunk_scale)
+        self.flow = Flow(
+            self.space, prior, scale=self.chunk_scale, target=config.target, center=self.chunk_mean
+        )
 
     def fit(self, chunks: Chunks, samples: int = 8192) -> None:
         """Take units, centres and widths from demonstrations."""
@@ -41,6 +43,7 @@ class FlowPolicy(Policy):
         prior.mean.copy_(self.chunk_mean)
         prior.scale.copy_(self.chunk_scale)
         self.flow.scale.copy_(self.chunk_scale)
+        self.flow.center.copy_(self.chunk_mean)
 
     def chunk_loss(self, x_1: Tensor, cond: Tensor, generator: Generators) -> Tensor:
         """Conditional flow matching loss (B,)."""
