@@ -107,6 +107,7 @@ def _draw_box(axes: Any, centre: np.ndarray, half: float) -> None:
     axes.set_zlim(centre[2] - half, centre[2] + half)
     axes.set_box_aspect((1, 1, 1), zoom=1.18)
     axes.view_init(elev=20, azim=-58)
+    axes.computed_zorder = False  # names stay readable in front of the noise
     axes.grid(False)
     for axis in (axes.xaxis, axes.yaxis, axes.zaxis):
         axis.set_ticks([])
@@ -120,7 +121,7 @@ def _draw_chunk(axes: Any, chunks: np.ndarray, colour: str, length: float) -> No
         Line3DCollection(list(chunks[1:, :, :3]), colors=colour, linewidths=0.9, alpha=0.28)
     )
     first = chunks[0]
-    axes.plot(*first[:, :3].T, color=colour, lw=1.6)
+    axes.plot(*first[:, :3].T, color=colour, lw=1.6, zorder=4)
     fade = np.linspace(1.0, 0.35, len(first))
     for pose, alpha in zip(first, fade, strict=True):
         _draw_frame(axes, pose, length, 1.3, float(alpha))
@@ -131,14 +132,18 @@ def _draw_context(axes: Any, flow: ChunkFlow, centre: np.ndarray, half: float) -
     above = 0.12 * half
     for i, (name, pose) in enumerate(flow.poses.items()):
         if (np.abs(pose[:3] - centre) < half).all():
-            _draw_frame(axes, pose, 0.34 * half, 2.6, 0.9)
+            _draw_frame(axes, pose, 0.34 * half, 2.6, 0.9, zorder=6)
             # At several heights: what is held lies where the hand is.
             x, y, z = pose[:3] + np.array([0, 0, (1, -2.2, 2.8)[i % 3] * above])
-            axes.text(x, y, z, name, fontsize=8.5, color=INK, ha="center", path_effects=HALO)
+            axes.text(x, y, z, name, fontsize=8.5, color=INK, ha="center", path_effects=HALO, zorder=9)
 
 
-def _draw_frame(axes: Any, pose: np.ndarray, length: float, width: float, alpha: float) -> None:
+def _draw_frame(
+    axes: Any, pose: np.ndarray, length: float, width: float, alpha: float, zorder: int = 5
+) -> None:
     quaternion = torch.as_tensor(pose[3:7], dtype=torch.float64)
     rotation = so3.to_matrix(quaternion / quaternion.norm()).numpy()
     segments = [np.stack([pose[:3], pose[:3] + length * rotation[:, i]]) for i in range(3)]
-    axes.add_collection3d(Line3DCollection(segments, colors=AXIS_COLOURS, linewidths=width, alpha=alpha))
+    axes.add_collection3d(
+        Line3DCollection(segments, colors=AXIS_COLOURS, linewidths=width, alpha=alpha, zorder=zorder)
+    )

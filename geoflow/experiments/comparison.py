@@ -18,6 +18,8 @@ from geoflow.policies.config import PolicyConfig
 
 SEEDS_FOR_A_CLAIM = 3
 EPISODES_FOR_A_CLAIM = 100
+BUSY = 1.5
+"""Processes a core beyond which a latency is doubtful."""
 
 MANNER = {"execute": "{} steps of a chunk executed", "first_seed": "scenes from seed {}"}
 """How a task was played, where it was played in several manners: results of two of them are not pooled."""
@@ -154,6 +156,13 @@ def caveats(runs: Sequence[Run], records: Sequence[Record]) -> list[str]:
         if len(set(values.values())) > 1:
             each = ", ".join(f"{policy} {value}" for policy, value in values.items())
             found.append(f"Not equal between the policies: {what} ({each}).")
+    cells = [record for run in runs for record in run.records]
+    busy = max((r["load"] / r["cores"] for r in cells if r.get("load") is not None), default=0.0)
+    if busy > BUSY:
+        found.append(
+            f"Latency was measured on a busy machine, with up to {busy:.1f} processes a core: "
+            "it is longer and varies more than it would alone."
+        )
     sizes = {run.policy: run.records[0]["parameters"] for run in runs if run.records}
     if max(sizes.values()) > 1.05 * min(sizes.values()):
         each = ", ".join(f"{policy} {size:,}" for policy, size in sizes.items())

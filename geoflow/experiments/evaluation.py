@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
+import os
 import statistics
 import tempfile
 import time
@@ -130,7 +131,7 @@ def evaluate(
             _check_writable(path.parent)
         finally:
             probe.close()
-        facts |= {"device": device, **provenance(device)}
+        facts |= {"device": device, "cores": cores(), "load": _load(), **provenance(device)}
         for cell, episodes, cost in _play(Game(str(run), device, env, execute), todo, config):
             record = facts | asdict(identity[cell]) | latency[cell] | cost | summary(episodes)
             record["episode_records"] = [asdict(episode) for episode in episodes]
@@ -287,6 +288,11 @@ def _fingerprint(weights: Path) -> str:
     if not weights.is_file():
         raise CheckpointError(f"{weights} is missing; an evaluation needs a run folder on this machine.")
     return hashlib.sha256(weights.read_bytes()).hexdigest()[:16]
+
+
+def _load() -> float | None:
+    """Processes that wanted a core in the last minute, ours included; None where the system does not say."""
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
 
 
 def _check_writable(folder: Path) -> None:

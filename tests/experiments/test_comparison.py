@@ -100,6 +100,15 @@ def test_unequal_treatment_is_named(tmp_path):
     assert "batch size" not in caveats
 
 
+@pytest.mark.parametrize(("load", "busy"), [(2.1, False), (6.0, True), (None, False)])
+def test_latency_on_a_busy_machine_is_doubted(tmp_path, load, busy):
+    run = write_run(tmp_path / "a", SE3_FLOW, 0.9)
+    evaluation = json.loads((run / "eval.json").read_text())
+    evaluation["records"][0] |= {"load": load, "cores": 2}
+    (run / "eval.json").write_text(json.dumps(evaluation))
+    assert any("3.0 processes a core" in text for text in read_comparison([run]).caveats) == busy
+
+
 def test_policies_that_differ_in_a_setting_are_told_apart(tmp_path):
     wide = PolicyConfig(width=1024)
     runs = [write_run(tmp_path / "a", SE3_FLOW, 0.9), write_run(tmp_path / "b", wide, 0.6, seed=1)]
