@@ -40,3 +40,9 @@ def pose_features(T: Tensor) -> Tensor:
     omega = so3.log(T[..., 3:7])
     fine = [torch.tanh(position / s) for s in FINE_POSITIONS] + [torch.tanh(omega / s) for s in FINE_ANGLES]
     return torch.cat([position, rotation, *fine], -1)
+
+
+def height_and_up(T_wa: Tensor) -> Tensor:
+    """The height [m] of a frame and the world's z axis seen from it, shape (..., 4): what gravity does to it."""
+    up = so3.act(so3.inverse(T_wa[..., 3:7]), T_wa.new_tensor([0.0, 0.0, 1.0]))
+    return torch.cat([T_wa[..., 2:3], up], -1)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from geoflow.data.chunks import Batch, Chunks
-from geoflow.data.frames import into_frame, out_of_frame, pose_features
+from geoflow.data.frames import height_and_up, into_frame, out_of_frame, pose_features
 from geoflow.flows.noise import Generators
 from geoflow.lie import se3
 from geoflow.manifolds import SE3, SO3, Euclidean, Manifold, Product, frechet_mean
@@ -178,9 +178,9 @@ class Policy(nn.Module, ABC):
     def observation_vector(self, obs: Mapping[str, Tensor]) -> Tensor:
         """Everything the network is told, shape (B, N): relative poses, coarse and fine, and vectors.
 
-        Every pose is seen from the present frame, and every pair of present poses from each other, so in an
-        end-effector frame the policy does not change when the whole scene is moved. In the world frame the
-        poses themselves are added.
+        Every pair of present poses is seen from each other, and the past of a pose from its present, so in an
+        end-effector frame nothing changes when the whole scene is moved. What gravity needs, and in the world
+        frame the poses themselves, are added.
         """
         poses = [name for name, kind in self.spec.kinds.items() if kind == "pose"]
         vectors = [obs[name].flatten(1) for name, kind in self.spec.kinds.items() if kind == "vector"]
@@ -195,7 +195,8 @@ class Policy(nn.Module, ABC):
             ]
         if self.config.frame == "world":
             seen += [obs[name][:, -1] for name in poses]
-        return torch.cat([*(pose_features(T) for T in seen), *vectors], -1)
+        upright = [height_and_up(obs[name][:, -1]) for name in poses] if self.config.gravity else []
+        return torch.cat([*(pose_features(T) for T in seen), *upright, *vectors], -1)
 
     def to_space(self, obs: Mapping[str, Tensor], actions: Tensor) -> Tensor:
         """World-frame actions (B, T, 7 + k) as points (B, T, point_dim) of `space`: frame, units, features."""

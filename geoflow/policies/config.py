@@ -16,6 +16,9 @@ class PolicyConfig:
     """Geometry of the pose: SE3 (screw geodesics), R3xSO3 (decoupled), Euclidean (position + 6D rotation)."""
     frame: str = "tcp"
     """The pose observation in which chunks are expressed, or world."""
+    gravity: bool = True
+    """Show heights above z = 0 and which way is up. An end-effector frame then keeps its invariance to turns
+    about the vertical and horizontal shifts of the scene, not to tilting it, which gravity and a table forbid."""
     horizon: int = 16
     """T, the steps of a predicted chunk."""
     observation_steps: int = 1

@@ -13,7 +13,7 @@ from geoflow.policies.config import PolicyConfig
 CONFIGS = [
     PolicyConfig(manifold="SE3", width=64, depth=1, horizon=8, execute=4),
     PolicyConfig(manifold="R3xSO3", width=64, depth=1, horizon=8, execute=4, observation_steps=2),
-    PolicyConfig(manifold="SE3", prior="haar", width=64, depth=1, horizon=8, execute=4),
+    PolicyConfig(manifold="SE3", prior="haar", gravity=False, width=64, depth=1, horizon=8, execute=4),
     PolicyConfig(
         manifold="Euclidean", backbone="unet", width=64, depth=1, horizon=8, execute=4, frame="world"
     ),
@@ -68,11 +68,12 @@ def test_chunk_is_made_of_poses_and_does_not_depend_on_the_batch(fitted):
 
 
 def test_moving_the_scene_moves_the_chunk(fitted):
-    """In an end-effector frame: act(g obs) = g act(obs), for any rigid motion g; in the world frame not."""
+    """In an end-effector frame: act(g obs) = g act(obs), for g that keeps gravity; in the world frame not."""
     policy, chunks = fitted
     policy.eval()
     obs = chunks.sample(16).obs
-    g = gf.lie.se3.exp(torch.tensor([0.4, -1.0, 0.3, 1.0, 2.0, -0.5]))
+    tilt = [0.0, 0.0] if policy.config.gravity else [1.0, 2.0]
+    g = gf.lie.se3.exp(torch.tensor([0.4, -1.0, 0.0 if policy.config.gravity else 0.3, *tilt, -1.5]))
     moved = {k: gf.lie.se3.compose(g, x) if policy.spec.kinds[k] == "pose" else x for k, x in obs.items()}
     generators = lambda: [torch.Generator().manual_seed(i) for i in range(16)]  # noqa: E731
     chunk, other = policy.act(obs, generator=generators()), policy.act(moved, generator=generators())
