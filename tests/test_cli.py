@@ -479,5 +479,5 @@ def test_bench_measures_float32(capsys, tmp_path):
     assert code == 0
     assert stdout.splitlines()[-1] == str(out)
     records = json.loads(out.read_text())["records"]
-    assert {record["operation"] for record in records} == {"exp", "log", "compose", "inverse"}
+    assert {record["operation"] for record in records} == {"exp", "log", "compose", "inverse", "geodesic"}
     assert all(0 < record["error"] < 1e-5 for record in records)

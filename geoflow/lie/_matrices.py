@@ -92,17 +92,6 @@ def to_quaternion(R: Tensor) -> Tensor:
     return (row * (sign / (row * row).sum(-1, keepdim=True).sqrt())).to(dtype)
 
 
-def quaternion_to_6d(q: Tensor, by: str) -> Tensor:
-    """Two columns or rows of R(q), (..., 6), without the third."""
-    dtype = q.dtype
-    w, x, y, z = promote(q).unbind(-1)
-    if by == "rows":
-        w = -w  # R(q)^T
-    first = (1 - 2 * (y * y + z * z), 2 * (x * y + w * z), 2 * (x * z - w * y))
-    second = (2 * (x * y - w * z), 1 - 2 * (x * x + z * z), 2 * (y * z + w * x))
-    return torch.stack(first + second, dim=-1).to(dtype)
-
-
 def gram_schmidt(features: Tensor) -> Tensor:
     """The rotation matrix whose first two columns are features (..., 6), made orthonormal."""
     a, b = promote(features).unflatten(-1, (2, 3)).unbind(-2)

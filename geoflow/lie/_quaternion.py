@@ -36,6 +36,21 @@ def rotate(w: Tensor, u: Tensor, a: Tensor) -> Tensor:
     return torch.add(a, torch.addcmul(cross(u, c), w, c), alpha=2)
 
 
+def conjugate(q: Tensor) -> Tensor:
+    """(-w, u): up to the sign of the quaternion the inverse, and one call less than (w, -u)."""
+    return torch.cat((-q[:1], q[1:]))
+
+
+def two_columns(q: Tensor) -> tuple[Tensor, ...]:
+    """The entries (1, ...) of the first two columns of R(q), for components (4, ...)."""
+    twice = q + q
+    xx, yy, zz = (twice[1:] * q[1:]).split(1)
+    wx, wy, wz = (twice[:1] * q[1:]).split(1)
+    xy, xz = (twice[1:2] * q[2:]).split(1)
+    yz = twice[2:3] * q[3:]
+    return 1 - (yy + zz), xy + wz, xz - wy, xy - wz, 1 - (xx + zz), yz + wx
+
+
 def short_way(w: Tensor, u: Tensor) -> Tensor:
     """The sign, +1 or -1, that turns q into the representative with w >= 0.
 

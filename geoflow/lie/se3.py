@@ -21,6 +21,8 @@ from geoflow.lie._components import check_rows, enter, enter_time, leave
 
 _POSE = ("poses", 7, "x y z qw qx qy qz")
 _TWIST = ("twists", 6, "vx vy vz wx wy wz")
+#: (p, w, u), component first.
+Components = tuple[Tensor, Tensor, Tensor]
 
 
 def exp(xi: Tensor) -> Tensor:
@@ -33,44 +35,47 @@ def exp(xi: Tensor) -> Tensor:
         Poses (..., 7).
     """
     (x,), dtype = enter((xi, "twists"))
-    v, omega = x.split((3, 3))
-    cos, h, e = quaternion.exp_weights(quaternion.dot(omega, omega))
-    along = e * quaternion.dot(omega, v)
-    p = (2 * h * cos) * v + along * omega + (2 * h * h) * quaternion.cross(omega, v)
-    return leave(dtype, p, cos, h * omega)
+    return leave(dtype, *_exp(x))
 
 
 def log(x: Tensor) -> Tensor:
     """The twist (..., 6) of x (..., 7) whose rotation goes the short way round; eq. (173)."""
     (c,), dtype = enter((x, "poses"))
-    p, w, u = c.split((3, 1, 3))
-    sign = quaternion.short_way(w, u)
-    w, u = sign * w, sign * u
-    g, k = quaternion.log_weights(w, quaternion.dot(u, u))
-    v = (g * w) * p + (k * quaternion.dot(u, p)) * u - g * quaternion.cross(u, p)
-    return leave(dtype, v, 2 * g * u)
+    return leave(dtype, *_log(_parts(c)))
+
+
+def plus(x: Tensor, xi: Tensor) -> Tensor:
+    """x Exp(xi) (..., 7) in one pass: compose(x, exp(xi)) without the detour over rows; eq. (25)."""
+    (a, b), dtype = enter((x, "poses"), (xi, "twists"))
+    return leave(dtype, *_compose(_parts(a), _exp(b)))
+
+
+def minus(y: Tensor, x: Tensor) -> Tensor:
+    """Log(x^-1 y) (..., 6) in one pass, the twist from x to y: plus(x, minus(y, x)) = y; eq. (26)."""
+    (b, a), dtype = enter((y, "poses"), (x, "poses"))
+    p0, w0, u0 = _parts(a)
+    p1, w1, u1 = _parts(b)
+    w, u = quaternion.multiply(w0, -u0, w1, u1)
+    return leave(dtype, *_log((quaternion.rotate(-w0, u0, p1 - p0), w, u)))
 
 
 def compose(x_0: Tensor, x_1: Tensor) -> Tensor:
     """The product x_0 x_1 = (p_0 + R_0 p_1, q_0 q_1) (..., 7): T_ac = compose(T_ab, T_bc)."""
     (a, b), dtype = enter((x_0, "poses"), (x_1, "poses"))
-    p0, w0, u0 = a.split((3, 1, 3))
-    p1, w1, u1 = b.split((3, 1, 3))
-    w, u = quaternion.multiply(w0, u0, w1, u1)
-    return leave(dtype, p0 + quaternion.rotate(w0, u0, p1), w, u)
+    return leave(dtype, *_compose(_parts(a), _parts(b)))
 
 
 def inverse(x: Tensor) -> Tensor:
     """The inverse (-R^T p, q^-1) (..., 7): T_ba = inverse(T_ab)."""
     (c,), dtype = enter((x, "poses"))
-    p, w, u = c.split((3, 1, 3))
+    p, w, u = _parts(c)
     return leave(dtype, -quaternion.rotate(-w, u, p), w, -u)
 
 
 def act(x: Tensor, points: Tensor) -> Tensor:
     """R a + p for points a (..., 3) [m]."""
     (c, a), dtype = enter((x, "poses"), (points, "points"))
-    p, w, u = c.split((3, 1, 3))
+    p, w, u = _parts(c)
     return leave(dtype, p + quaternion.rotate(w, u, a))
 
 
@@ -95,8 +100,8 @@ def geodesic(x_0: Tensor, x_1: Tensor, t: Tensor | float) -> tuple[Tensor, Tenso
     """
     (x, y), dtype = enter((x_0, "poses"), (x_1, "poses"), t=t)
     t = enter_time(t, x, x.dtype)
-    p0, w0, u0 = x.split((3, 1, 3))
-    p1, w1, u1 = y.split((3, 1, 3))
+    p0, w0, u0 = _parts(x)
+    p1, w1, u1 = _parts(y)
     d = p1 - p0
 
     # The relative rotation seen from the body (u_b) and from the world (u_w): no quaternion product needed.
@@ -252,7 +257,11 @@ def from_rotvec(y: Tensor) -> Tensor:
 def to_6d(x: Tensor, *, by: so3.By) -> Tensor:
     """Position and 6D rotation (..., 9): two columns or two rows of R, see ``so3.to_6d``."""
     check_rows(x, *_POSE)
-    return torch.cat([x[..., :3], matrices.quaternion_to_6d(x[..., 3:], matrices.check_by(by))], dim=-1)
+    (c,), dtype = enter((x, "poses"))
+    columns = quaternion.two_columns(
+        c[3:] if matrices.check_by(by) == "columns" else quaternion.conjugate(c[3:])
+    )
+    return leave(dtype, c[:3], *columns)
 
 
 def from_6d(features: Tensor, *, by: so3.By) -> Tensor:
@@ -264,3 +273,32 @@ def from_6d(features: Tensor, *, by: so3.By) -> Tensor:
 def _join(p: Tensor, q: Tensor) -> Tensor:
     shape = torch.broadcast_shapes(p.shape[:-1], q.shape[:-1])
     return torch.cat([p.expand(*shape, 3), q.expand(*shape, 4)], dim=-1)
+
+
+def _parts(x: Tensor) -> Components:
+    """(p, w, u) of component-first poses (7, ...)."""
+    p, w, u = x.split((3, 1, 3))
+    return p, w, u
+
+
+def _exp(xi: Tensor) -> Components:
+    v, omega = xi.split((3, 3))
+    cos, h, e = quaternion.exp_weights(quaternion.dot(omega, omega))
+    along = e * quaternion.dot(omega, v)
+    p = (2 * h * cos) * v + along * omega + (2 * h * h) * quaternion.cross(omega, v)
+    return p, cos, h * omega
+
+
+def _compose(x_0: Components, x_1: Components) -> Components:
+    (p0, w0, u0), (p1, w1, u1) = x_0, x_1
+    w, u = quaternion.multiply(w0, u0, w1, u1)
+    return p0 + quaternion.rotate(w0, u0, p1), w, u
+
+
+def _log(x: Components) -> tuple[Tensor, Tensor]:
+    p, w, u = x
+    sign = quaternion.short_way(w, u)
+    w, u = sign * w, sign * u
+    g, k = quaternion.log_weights(w, quaternion.dot(u, u))
+    v = (g * w) * p + (k * quaternion.dot(u, p)) * u - g * quaternion.cross(u, p)
+    return v, 2 * g * u

@@ -34,24 +34,32 @@ def exp(omega: Tensor) -> Tensor:
         Unit quaternions (..., 4), wxyz.
     """
     (o,), dtype = enter((omega, "rotation vectors"))
-    quarter = 0.25 * quaternion.dot(o, o)
-    cos, sinc = series.evaluate(("cos", "sinc"), (quarter, quarter))
-    return leave(dtype, cos, 0.5 * sinc * o)
+    return leave(dtype, *_exp(o))
 
 
 def log(q: Tensor) -> Tensor:
     """The rotation vector (..., 3) [rad] of q (..., 4), the short way round: |Log(q)| <= pi."""
     (x,), dtype = enter((q, "rotations"))
-    w, u = _parts(x)
-    sign = quaternion.short_way(w, u)
-    g, _ = quaternion.log_weights(sign * w, quaternion.dot(u, u))
-    return leave(dtype, 2 * sign * g * u)
+    return leave(dtype, _log(*_parts(x)))
 
 
 def compose(q_0: Tensor, q_1: Tensor) -> Tensor:
     """The product q_0 q_1 (..., 4): first q_1, then q_0."""
     (x, y), dtype = enter((q_0, "rotations"), (q_1, "rotations"))
     return leave(dtype, *quaternion.multiply(*_parts(x), *_parts(y)))
+
+
+def plus(q: Tensor, omega: Tensor) -> Tensor:
+    """q Exp(omega) (..., 4) in one pass."""
+    (x, o), dtype = enter((q, "rotations"), (omega, "rotation vectors"))
+    return leave(dtype, *quaternion.multiply(*_parts(x), *_exp(o)))
+
+
+def minus(r: Tensor, q: Tensor) -> Tensor:
+    """Log(q^-1 r) (..., 3) in one pass: plus(q, minus(r, q)) = r."""
+    (y, x), dtype = enter((r, "rotations"), (q, "rotations"))
+    w0, u0 = _parts(x)
+    return leave(dtype, _log(*quaternion.multiply(w0, -u0, *_parts(y))))
 
 
 def inverse(q: Tensor) -> Tensor:
@@ -207,8 +215,10 @@ def to_6d(q: Tensor, *, by: By) -> Tensor:
     Zhou et al. 2019, "On the continuity of rotation representations", stack columns; PyTorch3D and Diffusion
     Policy store rows. The two differ by a transposition, so the call has to say which.
     """
-    check_rows(q, "rotations", 4, "unit quaternion qw qx qy qz")
-    return matrices.quaternion_to_6d(q, matrices.check_by(by))
+    (x,), dtype = enter((q, "rotations"))
+    return leave(
+        dtype, *quaternion.two_columns(x if matrices.check_by(by) == "columns" else quaternion.conjugate(x))
+    )
 
 
 def from_6d(features: Tensor, *, by: By) -> Tensor:
@@ -234,3 +244,15 @@ def _parts(x: Tensor) -> tuple[Tensor, Tensor]:
     """(w, u) of component-first quaternions (4, ...)."""
     w, u = x.split((1, 3))
     return w, u
+
+
+def _exp(omega: Tensor) -> tuple[Tensor, Tensor]:
+    quarter = 0.25 * quaternion.dot(omega, omega)
+    cos, sinc = series.evaluate(("cos", "sinc"), (quarter, quarter))
+    return cos, 0.5 * sinc * omega
+
+
+def _log(w: Tensor, u: Tensor) -> Tensor:
+    sign = quaternion.short_way(w, u)
+    g, _ = quaternion.log_weights(sign * w, quaternion.dot(u, u))
+    return 2 * sign * g * u

@@ -43,11 +43,11 @@ class SE3(Manifold):
 
     def exp(self, x: Tensor, v: Tensor) -> Tensor:
         """x Exp(v)."""
-        return se3.compose(x, se3.exp(v))
+        return se3.plus(x, v)
 
     def log(self, x: Tensor, y: Tensor) -> Tensor:
         """Log(x^-1 y)."""
-        return se3.log(se3.compose(se3.inverse(x), y))
+        return se3.minus(y, x)
 
     def geodesic(self, x: Tensor, y: Tensor, t: Tensor | float) -> tuple[Tensor, Tensor]:
         """The screw from x to y and its body twist, fused."""

@@ -32,11 +32,11 @@ class SO3(Manifold):
 
     def exp(self, x: Tensor, v: Tensor) -> Tensor:
         """x Exp(v)."""
-        return so3.compose(x, so3.exp(v))
+        return so3.plus(x, v)
 
     def log(self, x: Tensor, y: Tensor) -> Tensor:
         """Log(x^-1 y)."""
-        return so3.log(so3.compose(so3.inverse(x), y))
+        return so3.minus(y, x)
 
     def geodesic(self, x: Tensor, y: Tensor, t: Tensor | float) -> tuple[Tensor, Tensor]:
         """Spherical interpolation and its body angular velocity, fused."""
