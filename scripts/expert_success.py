@@ -53,24 +53,20 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("docs/results/expert_peg.json"))
     options = parser.parse_args()
 
-    records = []
+    report: dict[str, Any] = {
+        "command": command(),
+        "versions": {name: version(name) for name in ("mujoco", "gymnasium", "numpy")},
+        "python": platform.python_version(),
+        "records": [],
+    }
     with ProcessPoolExecutor(options.processes) as pool:
         for robot in options.robots:
             for level in options.levels:
                 for start in options.starts:
                     kwargs = {"robot": robot, "level": level, "in_hand": start == "in_hand"}
-                    record = measure(pool, kwargs, options)
-                    records.append(record)
-                    print(json.dumps(record), flush=True)
-    write_json(
-        options.out,
-        {
-            "command": command(),
-            "versions": {name: version(name) for name in ("mujoco", "gymnasium", "numpy")},
-            "python": platform.python_version(),
-            "records": records,
-        },
-    )
+                    report["records"].append(measure(pool, kwargs, options))
+                    print(json.dumps(report["records"][-1]), flush=True)
+                    write_json(options.out, report)  # after each setting, so that an interrupt costs one
     print(options.out)
 
 
