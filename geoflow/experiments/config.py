@@ -41,7 +41,7 @@ class CollectConfig:
         at_least(self, "collect", episodes=1, disturbance=0, workers=0)
 
 
-PRECISIONS = ("float32", "bfloat16")
+PRECISIONS = ("auto", "float32", "bfloat16")
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,8 @@ class TrainConfig:
     ema_power: float = 0.75
     """Exponent of the warm-up of the moving average of the weights (Diffusion Policy uses 0.75)."""
     gradient_clip: float = 1.0
-    precision: str = "float32"
-    """float32, or bfloat16 (mixed: twice as fast where the processor or GPU multiplies it natively)."""
+    precision: str = "auto"
+    """float32, bfloat16 (mixed), or auto: bfloat16 where the processor or GPU multiplies it natively."""
     log_every: int = 50
     checkpoint_every: int = 1000
 

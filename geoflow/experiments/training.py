@@ -25,7 +25,9 @@ from geoflow.data.atomic import replacing, write_text
 from geoflow.data.chunks import Chunks
 from geoflow.data.demonstrations import Demonstrations
 from geoflow.experiments.config import Config, TrainConfig
+from geoflow.experiments.devices import mixed_precision, resolve_device
 from geoflow.experiments.model_card import model_card
+from geoflow.experiments.progress import bar
 from geoflow.experiments.provenance import provenance
 from geoflow.policies.base import Policy, PolicySpec
 from geoflow.policies.checkpoint import CheckpointError, build_policy
@@ -53,10 +55,9 @@ def train(config: Config, out: Path, seed: int = 0, device: str = "auto", *, res
         DemonstrationError: the demonstrations cannot be read or do not fit.
     """
     settings = config.train
-    accelerator = Accelerator(
-        cpu=device == "cpu",
-        mixed_precision={"float32": "no", "bfloat16": "bf16"}[settings.precision],
-    )
+    device = resolve_device(device)
+    precision = mixed_precision(settings.precision, device)
+    accelerator = Accelerator(cpu=device == "cpu", mixed_precision=precision)
     run = _Run(out, config, seed, resume)
     if run.finished:
         tqdm.write(f"{out} is trained already ({settings.steps} steps).")
@@ -83,10 +84,12 @@ def train(config: Config, out: Path, seed: int = 0, device: str = "auto", *, res
         run.begin(policy, seconds, done)
     share = settings.batch_size // accelerator.num_processes
     window = slice(accelerator.process_index * share, (accelerator.process_index + 1) * share)
-    bar = tqdm(total=settings.steps, initial=done, desc=f"train {out.name}", unit="step", disable=not main)
+    progress = bar(
+        total=settings.steps, initial=done, desc=f"train {out.name}", unit="step", disable=not main
+    )
     losses: list[Tensor] = []
     logged, started = time.perf_counter(), time.perf_counter() - seconds
-    with bar, _deferred_interrupt() as interrupted:
+    with progress, _deferred_interrupt() as interrupted:
         for step in range(done, settings.steps):
             batch = chunks.batch(chunks.shuffled(step, settings.batch_size, seed)[window]).to(
                 accelerator.device
@@ -98,10 +101,11 @@ def train(config: Config, out: Path, seed: int = 0, device: str = "auto", *, res
             optimizer.zero_grad(set_to_none=True)
             accelerator.backward(loss)
             norm = accelerator.clip_grad_norm_(policy.parameters(), settings.gradient_clip)
+            assert norm is not None  # None is DeepSpeed's, which this loop does not run under
             optimizer.step()
             average.update_parameters(policy)
             losses.append(loss.detach())
-            bar.update()
+            progress.update()
             last = step + 1 == settings.steps
             if main and ((step + 1) % settings.log_every == 0 or last):
                 elapsed, logged = time.perf_counter() - logged, time.perf_counter()
@@ -114,7 +118,11 @@ def train(config: Config, out: Path, seed: int = 0, device: str = "auto", *, res
                     "seconds": round(time.perf_counter() - started, 3),
                 }
                 run.log(record)
-                bar.set_postfix(loss=f"{record['loss']:.4f}", samples_s=f"{record['samples_per_second']:.0f}")
+                progress.set_postfix(
+                    loss=f"{record['loss']:.4f}",
+                    samples_s=f"{record['samples_per_second']:.0f}",
+                    refresh=False,
+                )
                 losses.clear()
             if main and ((step + 1) % settings.checkpoint_every == 0 or last or interrupted.is_set):
                 run.save(policy, average, optimizer, step + 1, time.perf_counter() - started)
@@ -257,7 +265,7 @@ def _warm_up_average(power: float, most: float = 0.9999) -> Any:
     @torch.no_grad()
     def update(averages: list[Tensor], current: list[Tensor], count: Tensor | int) -> None:
         decay = min(1 - (1 + float(count)) ** -power, most)
-        torch._foreach_lerp_(averages, current, 1 - decay)
+        torch._foreach_lerp_(averages, current, 1 - decay)  # pyright: ignore[reportPrivateImportUsage]
 
     return update
 

@@ -19,6 +19,7 @@ from geoflow.manifolds import SE3, SO3, Euclidean, Manifold, Product, frechet_me
 from geoflow.policies.backbones import BACKBONES
 from geoflow.policies.config import PolicyConfig
 from geoflow.policies.encoders import VectorEncoder
+from geoflow.policies.foreign import import_class
 
 POSE_SPACES = {
     "SE3": SE3(),
@@ -89,7 +90,7 @@ class Policy(nn.Module, ABC):
         self.config, self.spec = config, spec
         self.extras = spec.action_dim - 7
         _check_config(config, spec)
-        self.pose_space = Product(POSE_SPACES[config.manifold], Euclidean(self.extras))
+        self.pose_space = Product(_pose_space(config.manifold), Euclidean(self.extras))
         flat = config.manifold == "Euclidean"
         self.space: Manifold = Euclidean(self.pose_space.feature_dim) if flat else self.pose_space
         T, F, D = config.horizon, self.space.feature_dim, self.space.tangent_dim
@@ -315,9 +316,19 @@ def _by_block(variance: Tensor, blocks: list[slice], floor: float = 0.05) -> Ten
     return out
 
 
+def _pose_space(name: str) -> Manifold:
+    """The geometry of a pose: one of `POSE_SPACES`, or module:Class, made without arguments."""
+    if name in POSE_SPACES:
+        return POSE_SPACES[name]
+    space = import_class("policy.manifold", name, Manifold, POSE_SPACES)()
+    if space.point_dim != 7:
+        raise ValueError(
+            f"policy.manifold={name!r} stores a point in {space.point_dim} numbers; a pose has 7: x y z qw qx qy qz."
+        )
+    return space
+
+
 def _check_config(config: PolicyConfig, spec: PolicySpec) -> None:
-    if config.manifold not in POSE_SPACES:
-        raise ValueError(f"policy.manifold={config.manifold!r}; it is one of {', '.join(POSE_SPACES)}.")
     if config.backbone not in BACKBONES:
         raise ValueError(f"policy.backbone={config.backbone!r}; it is one of {', '.join(BACKBONES)}.")
     poses = [name for name, kind in spec.kinds.items() if kind == "pose"]

@@ -14,6 +14,7 @@ from geoflow.policies.base import Policy, PolicySpec
 from geoflow.policies.config import PolicyConfig
 from geoflow.policies.ddpm import DDPMPolicy
 from geoflow.policies.flow import FlowPolicy
+from geoflow.policies.foreign import import_class
 
 POLICIES: dict[str, type[Policy]] = {"flow": FlowPolicy, "ddpm": DDPMPolicy}
 
@@ -22,15 +23,22 @@ class CheckpointError(ValueError):
     """A folder that cannot be read as a policy; the message says why."""
 
 
+def policy_class(name: str) -> type[Policy]:
+    """The class of a policy type: flow, ddpm, or module:Class, a subclass of `Policy`.
+
+    Raises:
+        ValueError: there is none; the message says what would work.
+    """
+    return POLICIES.get(name) or import_class("policy.type", name, Policy, POLICIES)
+
+
 def build_policy(config: PolicyConfig, spec: PolicySpec) -> Policy:
     """An untrained policy.
 
     Raises:
         ValueError: an unknown type, manifold, backbone, prior or frame; the message lists the known ones.
     """
-    if config.type not in POLICIES:
-        raise ValueError(f"policy.type={config.type!r}; it is one of {', '.join(POLICIES)}.")
-    return POLICIES[config.type](config, spec)
+    return policy_class(config.type)(config, spec)
 
 
 def load_policy(folder: Path | str, device: str | torch.device = "cpu") -> Policy:

@@ -11,9 +11,10 @@ class PolicyConfig:
     """A policy over pose chunks; every field is a free choice, none is derived from data."""
 
     type: str = "flow"
-    """flow, ddpm, or module:Class of your own."""
+    """flow, ddpm, or module:Class, a subclass of geoflow.policies.base.Policy of your own."""
     manifold: str = "SE3"
-    """Geometry of the pose: SE3 (screw geodesics), R3xSO3 (decoupled), Euclidean (position + 6D rotation)."""
+    """Geometry of the pose: SE3 (screw geodesics), R3xSO3 (decoupled), Euclidean (position + 6D rotation), or
+    module:Class, a geoflow.Manifold of your own on poses, position first in tangents and features."""
     frame: str = "tcp"
     """The pose observation in which chunks are expressed, or world."""
     gravity: bool = True
@@ -34,7 +35,8 @@ class PolicyConfig:
     prior: str = "gaussian"
     """Where noise starts: gaussian (wrapped, width taken from data) or haar (uniform rotations)."""
     target: str = "endpoint"
-    """What the network of a flow predicts: velocity, or endpoint (where the path ends)."""
+    """What the network predicts: endpoint (the chunk where the path ends), velocity (flow only) or noise (the
+    epsilon of DDPM, ddpm only)."""
     solver: str = "auto"
     """flow: euler, midpoint. ddpm: ddpm, ddim, dpmsolver++. auto: euler, ddim."""
     nfe: int = 10

@@ -1,14 +1,19 @@
 """Policies: frames and units invert each other, the scene may be moved, and noise is per episode."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
 import torch
 
 import geoflow as gf
 from geoflow.data.chunks import Chunks
+from geoflow.experiments.config import Config, EnvConfig, TrainConfig
+from geoflow.experiments.training import train
 from geoflow.policies.base import PolicySpec
 from geoflow.policies.checkpoint import build_policy
 from geoflow.policies.config import PolicyConfig
+from geoflow.policies.flow import FlowPolicy
 
 CONFIGS = [
     PolicyConfig(manifold="SE3", width=64, depth=1, horizon=8, execute=4),
@@ -18,10 +23,12 @@ CONFIGS = [
         manifold="Euclidean", backbone="unet", width=64, depth=1, horizon=8, execute=4, frame="world"
     ),
     PolicyConfig(type="ddpm", manifold="Euclidean", width=64, depth=1, horizon=8, execute=4),
+    PolicyConfig(type="ddpm", manifold="Euclidean", target="noise", width=64, depth=1, horizon=8, execute=4),
+    PolicyConfig(manifold="SE3", target="velocity", width=64, depth=1, horizon=8, execute=4),
 ]
 
 
-@pytest.fixture(params=CONFIGS, ids=lambda c: f"{c.type}-{c.manifold}-{c.frame}-{c.prior}")
+@pytest.fixture(params=CONFIGS, ids=lambda c: f"{c.type}-{c.manifold}-{c.target}-{c.frame}-{c.prior}")
 def fitted(request, demos):
     torch.manual_seed(0)
     chunks = Chunks(demos, request.param.horizon, request.param.observation_steps)
@@ -104,17 +111,59 @@ def test_missing_and_misshapen_observations_are_named(fitted):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"manifold": "SE4"}, "one of SE3"),
+        ({"manifold": "SE4"}, r"one of SE3, .* or module:Class of your own\. Did you mean SE3\?"),
         ({"backbone": "rnn"}, "one of mlp"),
         ({"frame": "hand"}, "world or a pose observation: goal, tcp"),
         ({"prior": "cauchy"}, "one of gaussian"),
-        ({"type": "gan"}, "one of flow"),
+        ({"type": "gan"}, "one of flow, ddpm, or module:Class of your own"),
+        ({"type": "dppm"}, "Did you mean ddpm"),
+        (
+            {"type": "no_such_lab.policies:Mine"},
+            "module 'no_such_lab.policies' cannot be imported .* PYTHONPATH",
+        ),
+        ({"type": ":Mine"}, "module '' cannot be imported"),
+        ({"type": ".policies:Mine"}, "module '.policies' cannot be imported"),
+        ({"type": f"{__name__}:Straigth"}, "has no 'Straigth'. Did you mean Straight"),
+        ({"type": f"{__name__}:Chunks"}, "expected a subclass of geoflow.policies.base.Policy"),
+        ({"type": "json:loads"}, "expected a subclass of geoflow.policies.base.Policy"),
+        ({"manifold": f"{__name__}:Straight"}, "expected a subclass of geoflow.manifolds.base.Manifold"),
+        ({"manifold": "geoflow:SO3"}, "stores a point in 4 numbers; a pose has 7"),
     ],
 )
 def test_unknown_choices_are_refused_with_the_known_ones(demos, change, words):
     spec = PolicySpec.of(Chunks(demos, 8))
     with pytest.raises(ValueError, match=words):
         build_policy(PolicyConfig(**change), spec)
+
+
+class Straight(FlowPolicy):
+    """A policy of somebody else's: every chunk is the mean chunk of the demonstrations."""
+
+    def sample_chunk(self, cond, nfe, solver, generator, *, path=False):
+        chunk = self.chunk_mean.expand(len(cond), *self.chunk_mean.shape)
+        return chunk.expand(nfe + 1, *chunk.shape) if path else chunk
+
+
+@dataclass(frozen=True)
+class DoubleLength(gf.SE3):
+    """A geometry of somebody else's."""
+
+    length: float = 2.0
+
+
+def test_a_policy_and_a_geometry_of_ones_own_need_no_edit(demos, tmp_path):
+    """Both are named module:Class, trained by the one loop, and read back from the run folder."""
+    foreign = PolicyConfig(
+        type=f"{__name__}:Straight", manifold=f"{__name__}:DoubleLength", width=16, depth=1, horizon=8
+    )
+    settings = TrainConfig(demos=str(demos), steps=1, batch_size=4)
+    config = Config(env=EnvConfig("tests/Walk-v0"), policy=foreign, train=settings)
+    policy = gf.load_policy(train(config, tmp_path / "run", device="cpu"))
+    assert type(policy) is Straight
+    assert policy.pose_space.factors[0] == DoubleLength()
+    obs = Chunks(demos, 8).sample(3).obs
+    in_frame = policy.to_space(obs, policy.act(obs))
+    assert policy.space.distance(in_frame, policy.chunk_mean.expand_as(in_frame)).max() < 1e-3
 
 
 @pytest.mark.parametrize("config", [CONFIGS[0], CONFIGS[-1]], ids=lambda c: c.type)
