@@ -55,6 +55,44 @@ def test_single_target_is_reached_from_anywhere(space):
     assert loss.median() < 1e-6
 
 
+def test_predicting_the_endpoint_samples_what_predicting_the_velocity_does():
+    """On R^n E[x_1 | x_t] = x_t + (1 - t) E[v | x_t]: both targets integrate the same field."""
+    velocity, mean, std = gaussian_velocity(2.0, 0.3), torch.tensor([0.7]), torch.tensor([0.4])
+
+    def endpoint(x, t, cond):
+        x_1 = x + (1 - t).reshape(-1, 1) * velocity(x, t, cond)
+        return (x_1 - mean) / std
+
+    flow = gf.Flow(gf.Euclidean(1), scale=std, target="endpoint", center=mean)
+    draw = {"batch": 50, "steps": 20}
+    x = flow.sample(endpoint, **draw, generator=torch.Generator().manual_seed(0))
+    y = gf.Flow(gf.Euclidean(1)).sample(velocity, **draw, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(x, y)
+    data = torch.randn(50, 1, generator=torch.Generator().manual_seed(1))
+    error = flow.loss(endpoint, data, generator=torch.Generator().manual_seed(2))
+    assert error.isfinite().all()
+
+
+@pytest.mark.parametrize("space", [gf.SO3(), gf.SE3(), gf.Product(gf.SE3(), gf.Euclidean(1))], ids=str)
+@pytest.mark.parametrize("steps", [1, 2, 7])
+def test_a_known_endpoint_is_reached_in_any_number_of_steps(space, steps):
+    """A network that predicts x_1 = c Exp(s u) ends exactly there, from noise anywhere on the group."""
+    prior = gf.HaarUniform(space)
+    center, target = prior.sample((2, 1), torch.Generator().manual_seed(0))
+    scale = torch.full((space.tangent_dim,), 0.3)
+    flow = gf.Flow(space, prior, scale=scale, target="endpoint", center=center[0])
+    u = space.log(center, target) / scale
+    net = lambda f, t, c: u.expand(len(f), -1)  # noqa: E731
+    x = flow.sample(net, batch=200, steps=steps, generator=torch.Generator().manual_seed(1))
+    assert space.distance(x, target).max() < 1e-4
+    assert flow.loss(net, target.expand(200, -1)).max() < 1e-6
+
+
+def test_unknown_targets_are_refused_with_the_known_ones():
+    with pytest.raises(ValueError, match="velocity, endpoint"):
+        gf.Flow(gf.SO3(), target="score")
+
+
 def test_scale_is_only_a_unit():
     """A network that predicts v / s with scale s samples what one that predicts v does."""
     space, s = gf.SE3(), torch.tensor([0.1, 0.1, 0.1, 0.5, 0.5, 0.5])
