@@ -12,7 +12,7 @@ import os
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -23,7 +23,6 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from geoflow.data.atomic import write_text
 from geoflow.data.demonstrations import DemonstrationError, Demonstrations, Episode, Meta, write
@@ -31,12 +30,15 @@ from geoflow.experiments.config import CollectConfig, EnvConfig, EvaluateConfig
 from geoflow.experiments.disturbance import Disturbance
 from geoflow.experiments.environments import make_env, require_expert
 from geoflow.experiments.processes import processes
+from geoflow.experiments.progress import bar
 from geoflow.experiments.provenance import cores, versions, write_provenance
 
 SEEDS = 10_000
 """Seeds that belong to one --seed: attempt i of seed s is reset with s * SEEDS + i."""
 PATIENCE = 100
 """Attempts beyond ten a demonstration after which an expert is taken to be broken."""
+DECISIVE = ("geoflow", "mujoco")
+"""Packages whose version decides what an attempt comes to; a collection is continued under these very versions."""
 
 
 class CollectionError(ValueError):
@@ -204,7 +206,7 @@ def _attempt_all(run: _Run, workers: int) -> None:
     workers = min(workers, run.episodes)
     pending: dict[Future[_Outcome], int] = {}
     with (
-        tqdm(total=run.episodes, initial=len(run.result()[0]), desc="collect", unit="episode") as bar,
+        bar(total=run.episodes, initial=len(run.result()[0]), desc="collect", unit="episode") as progress,
         _attempts(run.task, workers) as submit,
     ):
         while not run.complete():
@@ -215,10 +217,11 @@ def _attempt_all(run: _Run, workers: int) -> None:
             for future in wait(pending, return_when=FIRST_COMPLETED).done:
                 run.add(pending.pop(future), future.result())
             successes = sum(not outcome.failure for outcome in run.done.values())
-            bar.n = min(successes, run.episodes)
-            bar.set_postfix_str(
-                f"{100 * successes / len(run.done):.1f} % of {len(run.done)} attempts succeeded"
+            progress.set_postfix_str(
+                f"{100 * successes / len(run.done):.1f} % of {len(run.done)} attempts succeeded",
+                refresh=False,
             )
+            progress.update(min(successes, run.episodes) - progress.n)
 
 
 def _check(task: _Task, config: CollectConfig) -> Meta:
@@ -260,12 +263,9 @@ def _partial(out: Path) -> Path:
 def _begin(folder: Path, meta: Meta, overwrite: bool) -> None:
     """Make the folder of attempts, or check that the one that is there was begun with the same settings."""
     note = folder / "settings.json"
-    # The number of demonstrations is free: attempts are the same for any.
-    settings = {key: value for key, value in asdict(meta).items() if key not in ("attempts", "failures")}
-    settings["settings"] = {key: x for key, x in meta.settings.items() if key != "episodes"}
-    settings = json.loads(json.dumps(settings))
+    settings = json.loads(json.dumps(_decisive(asdict(meta))))
     if note.is_file():
-        differences = _differences(json.loads(note.read_text()), settings)
+        differences = _differences(_decisive(json.loads(note.read_text())), settings)
         if not differences:
             return
         if not overwrite:
@@ -276,6 +276,19 @@ def _begin(folder: Path, meta: Meta, overwrite: bool) -> None:
         shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
     write_text(note, json.dumps(settings, indent=1) + "\n")
+
+
+def _decisive(meta: Mapping[str, Any]) -> dict[str, Any]:
+    """What attempts depend on: the task, how it is played, and the versions of what simulates it.
+
+    The number of demonstrations is free: attempts are the same for any.
+    """
+    return {
+        "env_id": meta.get("env_id"),
+        "env_kwargs": meta.get("env_kwargs"),
+        "settings": {key: x for key, x in meta.get("settings", {}).items() if key != "episodes"},
+        "versions": {name: meta.get("versions", {}).get(name) for name in DECISIVE},
+    }
 
 
 def _finished(out: Path, meta: Meta) -> Summary:

@@ -17,9 +17,11 @@ import numpy as np
 import pytest
 
 from geoflow.data.demonstrations import Demonstrations
+from geoflow.experiments import collection
 from geoflow.experiments.collection import SEEDS, CollectionError, collect, run_expert
 from geoflow.experiments.config import CollectConfig, EnvConfig
 from geoflow.experiments.environments import make_env
+from geoflow.experiments.provenance import versions
 from tests.reach_env import compose, inverse
 
 ROOT = Path(__file__).parents[2]
@@ -175,6 +177,21 @@ def test_an_expert_that_never_succeeds_ends_with_its_failures(tmp_path):
         CollectionError, match=r"only 0 of 1\d\d attempts succeeded \(failed: no_grasp 1\d\d\)"
     ):
         collect(env, replace(CONFIG, episodes=2), tmp_path / "demos.h5")
+
+
+def test_it_is_continued_under_another_numpy_but_not_under_another_mujoco(tmp_path, monkeypatch):
+    """Every demonstration of a file is of one simulator; what else changed between two runs does not matter."""
+    env, out = EnvConfig(REACH, {"clumsy": 1.0, "steps": 3}), tmp_path / "demos.h5"
+
+    def collect_under(**changed: str) -> str:
+        monkeypatch.setattr(collection, "versions", lambda: {**versions(), **changed})
+        with pytest.raises(CollectionError) as caught:
+            collect(env, replace(CONFIG, episodes=1), out)
+        return str(caught.value)
+
+    assert "only 0 of" in collect_under(mujoco="3.1.0")
+    assert "only 0 of" in collect_under(mujoco="3.1.0", numpy="0.0.1", torch="0.0.1", python="3.99")
+    assert "begun with other settings (mujoco 3.1.0 there, 3.2.0 asked for)" in collect_under(mujoco="3.2.0")
 
 
 def test_a_process_that_dies_is_named_and_nothing_is_lost(tmp_path):
