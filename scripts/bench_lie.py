@@ -3,8 +3,8 @@
     pip install -e '.[test,train]' torchlie==0.1.0 pypose==0.9.5 roma==1.8.0 jaxlie==1.5.0
     python scripts/bench_lie.py --out docs/benchmarks
 
-Same inputs, one process, one thread, CPU time of the process, rounds interleaved between the libraries,
-so that whatever else the machine does hits all of them alike. Inputs and outputs are in each library's own
+Same inputs, one process, one thread, rounds interleaved between the libraries, so that whatever else the
+machine does hits all of them alike. Inputs and outputs are in each library's own
 storage, row-major; ours are (B, 7) rows. Writes lie.json and the plots, and prints the tables. Peers that are
 not installed are left out and named.
 """
@@ -36,6 +36,7 @@ sys.path.insert(0, str(ROOT))
 import mpmath as mp  # noqa: E402
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
+import torch._inductor.config  # noqa: E402
 from torch import Tensor  # noqa: E402
 
 from geoflow.lie import se3, so3  # noqa: E402
@@ -215,25 +216,28 @@ def installed() -> tuple[list[Library], list[str]]:
 
 
 def microseconds(calls: dict[str, Callable[[], Any]], rounds: int) -> dict[str, dict[str, float]]:
-    """CPU time, minimum and median over rounds; in each round every library runs, one after the other.
+    """Wall time, minimum and median over rounds; in each round every library runs, one after the other.
 
-    The time is the process's own (one thread), not the wall's: a busy machine then hardly shows.
+    A slice is about a millisecond, after calls that warm the caches: on a busy machine the minimum is then still
+    of undisturbed slices.
     """
     repeats = {}
     for name, call in calls.items():
-        for _ in range(3):
-            call()
-        begin = time.process_time()
-        call()
-        repeats[name] = max(1, min(50, int(1e-3 / max(1e-6, time.process_time() - begin))))
+        once = min(_elapsed(call, 1) for _ in range(8))
+        repeats[name] = max(2, min(20, int(1e3 / once)))
     spent: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(rounds):
         for name, call in calls.items():
-            begin = time.process_time()
-            for _ in range(repeats[name]):
-                call()
-            spent[name].append(1e6 * (time.process_time() - begin) / repeats[name])
+            _elapsed(call, 2)
+            spent[name].append(_elapsed(call, repeats[name]))
     return {name: {"min": min(s), "median": statistics.median(s)} for name, s in spent.items()}
+
+
+def _elapsed(call: Callable[[], Any], repeats: int) -> float:
+    begin = time.perf_counter()
+    for _ in range(repeats):
+        call()
+    return 1e6 * (time.perf_counter() - begin) / repeats
 
 
 def speed(libraries: list[Library], batches: list[int], rounds: int) -> list[dict[str, Any]]:
@@ -364,6 +368,7 @@ def sampler_step(rounds: int) -> dict[str, Any]:
 
     from geoflow.manifolds import SE3, Euclidean
 
+    torch._inductor.config.force_disable_caches = True  # a cold start, not a warm cache
     torch.manual_seed(0)
     width, cond = 256, torch.randn(256, 64)
     t, dt = torch.full((256, 1), 0.3), torch.tensor(0.1)
@@ -506,6 +511,7 @@ def package_version(name: str) -> str:
 
 
 def main() -> None:
+    """Measure, write, print."""
     parser = argparse.ArgumentParser(description="Accuracy and speed of SE(3) against the installed peers.")
     parser.add_argument("--out", type=Path, default=Path("docs/benchmarks"))
     parser.add_argument("--rounds", type=int, default=40)
