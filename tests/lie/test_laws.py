@@ -77,8 +77,8 @@ def test_compose_multiplies_matrices(x, y):
 @CASES
 @given(twists(largest=10.0))
 def test_exp_is_the_matrix_exponential(xi):
-    """Exp(xi) = expm(hat(xi))."""
-    assert matrices_close(se3.exp(xi), torch.linalg.matrix_exp(se3.hat(xi)), size(xi), tolerance=1e-13)
+    """Exp(xi) = expm(hat(xi)), as far as torch's own matrix exponential goes (a few 1e-13 in float64)."""
+    assert matrices_close(se3.exp(xi), torch.linalg.matrix_exp(se3.hat(xi)), size(xi), tolerance=1e-12)
 
 
 @CASES
