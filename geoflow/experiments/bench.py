@@ -10,9 +10,9 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from geoflow.data.atomic import write_text
+from geoflow.experiments.progress import bar
 from geoflow.experiments.provenance import provenance
 from geoflow.lie import se3
 
@@ -42,7 +42,7 @@ def bench_lie(out: Path, batch: int = 4096, repeats: int = 50, seed: int = 0, de
     times = torch.rand(batch, generator=generator).to(device)
     inputs = {"start": start, "end": end, "twist": se3.log(end), "time": times}
     records = []
-    for name, operation in tqdm(OPERATIONS.items(), desc="bench lie", unit="operation"):
+    for name, operation in bar(OPERATIONS.items(), desc="bench lie", unit="operation"):
         leaves = {key: x.clone().requires_grad_() for key, x in inputs.items()}
 
         def backward(

@@ -24,12 +24,13 @@ from geoflow.experiments.devices import resolve_device
 from geoflow.experiments.environments import make_env
 from geoflow.experiments.json_files import read_json, write_json
 from geoflow.experiments.players import Game, Job, Played, play
+from geoflow.experiments.progress import bar
 from geoflow.experiments.proportions import wilson_interval
 from geoflow.experiments.provenance import cores, provenance
 from geoflow.experiments.rollout import BLOCK, Episode, Solver, check_env
 from geoflow.flows import INTEGRATORS
 from geoflow.policies.base import Policy
-from geoflow.policies.checkpoint import POLICIES, CheckpointError, load_policy
+from geoflow.policies.checkpoint import CheckpointError, load_policy, policy_class
 from geoflow.policies.config import PolicyConfig
 
 FORMAT, VERSION = "geoflow-evaluation", 1
@@ -55,7 +56,7 @@ def solvers(policy: PolicyConfig, nfe: tuple[int, ...]) -> list[Solver]:
         if counts[-1] > ANCESTRAL.nfe:
             raise ValueError(f"nfe={counts[-1]}; a diffusion policy takes at most its {ANCESTRAL.nfe} steps.")
         return [*few, ANCESTRAL]
-    solver = POLICIES[policy.type].default_solver if policy.solver == "auto" else policy.solver
+    solver = policy_class(policy.type).default_solver if policy.solver == "auto" else policy.solver
     each = INTEGRATORS[solver].evaluations if solver in INTEGRATORS else 1
     cells = [Solver(n, solver) for n in counts if n % each == 0]
     if not cells:
@@ -211,14 +212,15 @@ def _play(
     done: dict[Solver, dict[int, Played]] = {cell: {} for cell in cells}
     workers = min(config.workers or cores(), len(jobs))
     begin, steps = time.perf_counter(), 0
-    with tqdm(total=len(cells) * len(seeds), desc=f"evaluate {Path(game.run).name}", unit="episode") as bar:
+    name = f"evaluate {Path(game.run).name}"
+    with bar(total=len(cells) * len(seeds), desc=name, unit="episode") as progress:
         for index, played in play(game, jobs, workers):
             cell = jobs[index].solver
             done[cell][index] = played
-            bar.update(len(played.episodes))
             steps += played.steps
             rate = steps / (time.perf_counter() - begin)
-            bar.set_postfix_str(f"{cell.name}, NFE {cell.nfe}, {rate:.0f} env steps/s")
+            progress.set_postfix_str(f"{cell.name}, NFE {cell.nfe}, {rate:.0f} env steps/s", refresh=False)
+            progress.update(len(played.episodes))
             if len(done[cell]) == len(blocks):
                 parts = [done[cell][i] for i in sorted(done[cell])]
                 yield cell, [e for part in parts for e in part.episodes], _cost(parts, workers)

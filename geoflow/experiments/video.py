@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from geoflow.experiments.config import EnvConfig
 from geoflow.experiments.environments import make_env
 from geoflow.experiments.processes import processes
+from geoflow.experiments.progress import bar
 from geoflow.experiments.provenance import cores
 from geoflow.experiments.rollout import FAILURES, Solver
 from geoflow.policies.checkpoint import load_policy
@@ -69,7 +69,7 @@ def film(shots: Sequence[Shot]) -> list[Clip]:
     # Processes of their own: OpenGL is chosen when MuJoCo is imported, and a broken driver may take them down.
     with _headless_opengl(), processes(min(cores(), len(shots)), torch.set_num_threads, 1) as pool:
         try:
-            return list(tqdm(pool.map(_film, shots), total=len(shots), desc="film", unit="episode"))
+            return list(bar(pool.map(_film, shots), total=len(shots), desc="film", unit="episode"))
         except BrokenProcessPool as error:
             raise NoPictures("rendering crashed here, as it does with a broken OpenGL driver.") from error
 
