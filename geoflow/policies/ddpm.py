@@ -2,8 +2,8 @@
 
 The recipe of Chi et al. 2023: 100 training steps, squared-cosine schedule, clipped samples. Theirs predicts the
 noise (target "noise"); with the target "endpoint" the network predicts what it predicts in a flow, and the two
-differ in the path alone. This is the only file that counts diffusion steps k = 99 ... 0; the network is told t = 1 - k / 100, so
-that t = 1 is data as everywhere else.
+differ in the path alone. This is the only file that counts diffusion steps k = 99 ... 0; the network is told
+t = 1 - k / 100, so that t = 1 is data as everywhere else.
 """
 
 from __future__ import annotations
@@ -36,7 +36,9 @@ class DDPMPolicy(Policy):
         if config.solver not in ("auto", *SOLVERS):
             raise ValueError(f"policy.solver={config.solver!r}; it is auto or one of {', '.join(SOLVERS)}.")
         if config.target not in PREDICTIONS:
-            raise ValueError(f"policy.target={config.target!r}; for ddpm it is one of {', '.join(PREDICTIONS)}.")
+            raise ValueError(
+                f"policy.target={config.target!r}; for ddpm it is one of {', '.join(PREDICTIONS)}."
+            )
         super().__init__(replace(config, manifold="Euclidean"), spec)
         self.register_buffer("clip", torch.ones(()))
         self.register_buffer("alphas_cumprod", _scheduler("ddpm", "sample", 1.0).alphas_cumprod.clone())
