@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import Any, TextIO
+from typing import Any
 
 from tqdm import tqdm
 
@@ -27,7 +27,7 @@ class _Lines(tqdm):
     """A bar for a log: each refresh is a line of its own instead of overwriting the last one."""
 
     @staticmethod
-    def status_printer(file: TextIO) -> Callable[[str], None]:
+    def status_printer(file: Any) -> Callable[[str], None]:
         """What writes a refresh; closing the bar ends its last line."""
         before = ""
 

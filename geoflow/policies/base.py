@@ -320,7 +320,11 @@ def _pose_space(name: str) -> Manifold:
     """The geometry of a pose: one of `POSE_SPACES`, or module:Class, made without arguments."""
     if name in POSE_SPACES:
         return POSE_SPACES[name]
-    space = import_class("policy.manifold", name, Manifold, POSE_SPACES)()
+    kind = import_class("policy.manifold", name, Manifold, POSE_SPACES)
+    try:
+        space = kind()  # pyright: ignore[reportAbstractUsage] (a subclass, which import_class has checked)
+    except TypeError as error:
+        raise ValueError(f"policy.manifold={name!r} is made without arguments ({error}).") from error
     if space.point_dim != 7:
         raise ValueError(
             f"policy.manifold={name!r} stores a point in {space.point_dim} numbers; a pose has 7: x y z qw qx qy qz."

@@ -22,7 +22,8 @@ def import_class(option: str, name: str, base: type[T], known: Iterable[str]) ->
         known: Names of our own, which are no classes to import, for messages.
 
     Raises:
-        ValueError: no such module or class, one that is no subclass of ``base``, or a misspelt name of ours.
+        ValueError: no such module or class, one that is no subclass of ``base``, one that is
+            abstract, or a misspelt name of ours.
     """
     module, colon, attribute = name.partition(":")
     if not colon:
@@ -44,6 +45,9 @@ def import_class(option: str, name: str, base: type[T], known: Iterable[str]) ->
         raise ValueError(
             f"{option}={name!r}; expected a subclass of {base.__module__}.{base.__name__}, and that is none."
         )
+    missing = sorted(getattr(kind, "__abstractmethods__", ()))
+    if missing:
+        raise ValueError(f"{option}={name!r} is abstract; it still lacks {', '.join(missing)}.")
     return kind
 
 

@@ -43,10 +43,10 @@ def test_a_log_gets_the_first_and_the_last_line_of_a_short_job(drawn):
 
 
 def test_a_log_of_a_longer_job_gets_whole_lines(drawn, monkeypatch):
-    monkeypatch.setattr(progress, "LOG_SECONDS", 0.01)
+    monkeypatch.setattr(progress, "LOG_SECONDS", 0.0)
     text = drawn(looked_at=False)
     lines = text.splitlines()
-    assert len(lines) > 2
+    assert len(lines) > 100
     assert "\r" not in text
     assert all(line.startswith("train: ") and "/2000" in line for line in lines)
 

@@ -128,6 +128,9 @@ def test_missing_and_misshapen_observations_are_named(fitted):
         ({"type": "json:loads"}, "expected a subclass of geoflow.policies.base.Policy"),
         ({"manifold": f"{__name__}:Straight"}, "expected a subclass of geoflow.manifolds.base.Manifold"),
         ({"manifold": "geoflow:SO3"}, "stores a point in 4 numbers; a pose has 7"),
+        ({"manifold": "geoflow:Euclidean"}, "made without arguments .*'n'"),
+        ({"manifold": "geoflow:Manifold"}, "is abstract; it still lacks exp, "),
+        ({"type": "geoflow.policies.base:Policy"}, "is abstract; it still lacks chunk_loss, sample_chunk"),
     ],
 )
 def test_unknown_choices_are_refused_with_the_known_ones(demos, change, words):
