@@ -231,7 +231,7 @@ class Policy(nn.Module, ABC):
         self.extras_mean.copy_(extras.mean((0, 1)))
         self.extras_scale.copy_(extras.std((0, 1)).clamp(min=1e-2))
         x_1 = self.to_space(batch.obs, batch.actions)
-        self.chunk_mean.copy_(frechet_mean(self.space, x_1.double(), tolerance=1e-5))
+        self.chunk_mean.copy_(_center(self.space, x_1.double()))
         spread = self.space.log(self.chunk_mean.expand_as(x_1), x_1).square().mean(0)
         self.chunk_scale.copy_(_by_block(spread, self._blocks(self.space.tangent_dim)).sqrt())
         features = self.space.features(x_1)
@@ -305,6 +305,14 @@ class Policy(nn.Module, ABC):
                 )
             batched[name] = x
         return batched, single
+
+
+def _center(space: Manifold, x: Tensor) -> Tensor:
+    """The Frechet mean over the first axis, or the mean of features where rotations spread too far for one."""
+    try:
+        return frechet_mean(space, x, tolerance=1e-5)
+    except RuntimeError:
+        return space.from_features(space.features(x).mean(0))
 
 
 def _by_block(variance: Tensor, blocks: list[slice], floor: float = 0.05) -> Tensor:

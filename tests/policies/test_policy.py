@@ -10,7 +10,7 @@ import geoflow as gf
 from geoflow.data.chunks import Chunks
 from geoflow.experiments.config import Config, EnvConfig, TrainConfig
 from geoflow.experiments.training import train
-from geoflow.policies.base import PolicySpec
+from geoflow.policies.base import PolicySpec, _center
 from geoflow.policies.checkpoint import build_policy
 from geoflow.policies.config import PolicyConfig
 from geoflow.policies.flow import FlowPolicy
@@ -189,3 +189,11 @@ def test_broker_executes_the_first_steps_of_each_chunk(demos):
     torch.testing.assert_close(torch.from_numpy(np.stack(actions)), expected)
     with pytest.raises(ValueError, match="between 1 and"):
         gf.ChunkBroker(policy, execute=9)
+
+
+def test_rotations_spread_over_the_whole_group_still_have_a_centre():
+    """Haar-uniform rotations have no unique Frechet mean; a policy is fitted all the same."""
+    x = gf.lie.se3.random_uniform(200, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    center = _center(gf.SE3(), x)
+    torch.testing.assert_close(center[:, 3:].norm(dim=-1), torch.ones(4, dtype=torch.float64))
+    assert center.isfinite().all()
