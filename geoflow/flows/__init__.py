@@ -3,16 +3,22 @@
 from geoflow.flows.couplings import independent
 from geoflow.flows.flow import Flow
 from geoflow.flows.integrators import INTEGRATORS, Integrator, euler, integrate, midpoint
-from geoflow.flows.paths import Geodesic, PathSample
+from geoflow.flows.paths import Geodesic, Path, PathSample
 from geoflow.flows.priors import HaarUniform, Prior, WrappedGaussian
+from geoflow.flows.schedules import Cosine, Exponential, Linear, Power
 
 __all__ = [
     "INTEGRATORS",
+    "Cosine",
+    "Exponential",
     "Flow",
     "Geodesic",
     "HaarUniform",
     "Integrator",
+    "Linear",
+    "Path",
     "PathSample",
+    "Power",
     "Prior",
     "WrappedGaussian",
     "euler",

@@ -1,7 +1,8 @@
 """Flow = space + prior + path + coupling: flow matching on a manifold. Read this file first.
 
-Training draws noise x_0, data x_1 and a time t, walks to x_t = x_0 Exp(t xi) with xi = Log(x_0^-1 x_1), and
-regresses the network's body velocity on xi. Sampling draws x_0 and integrates dx/dt = x v(x, t)^ to t = 1.
+Training draws noise x_0, data x_1 and a time t, walks to x_t = x_0 Exp(kappa(t) xi) with xi = Log(x_0^-1 x_1),
+and regresses the network's body velocity on kappa'(t) xi. Sampling draws x_0 and integrates dx/dt = x v(x, t)^ to
+t = 1. By default kappa(t) = t.
 """
 
 from __future__ import annotations
@@ -15,13 +16,12 @@ from torch import Tensor, nn
 from geoflow.flows.couplings import independent
 from geoflow.flows.integrators import Integrator, euler, integrate
 from geoflow.flows.noise import Generators
-from geoflow.flows.paths import Geodesic, PathSample
+from geoflow.flows.paths import Geodesic, Path
 from geoflow.flows.priors import Prior, WrappedGaussian
 from geoflow.manifolds import Manifold
 
 Network = Callable[[Tensor, Tensor, Any], Tensor]
 """net(features (B, ..., feature_dim), t (B,), cond) -> tangents (B, ..., tangent_dim); it knows no geometry."""
-Path = Callable[[Manifold, Tensor, Tensor, Tensor], PathSample]
 Coupling = Callable[[Manifold, Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
@@ -47,8 +47,9 @@ class Flow(nn.Module):
             same unit, so that every chunk step and every block of the tangent counts alike when the scale is
             the spread of the data.
         target: What the network predicts. "velocity": v = scale * net(...). "endpoint": where the path ends,
-            x_1 = c Exp(scale * net(...)), and v = Log(x_t^-1 x_1) / (1 - t). A network then need not
-            reproduce the noise, and the last Euler step lands on its prediction.
+            x_1 = c Exp(scale * net(...)), and v is the path's way there, Log(x_t^-1 x_1) / (1 - t) for the
+            default. A network then need not reproduce the noise, and the last Euler step of the default path
+            lands on its prediction.
         center: c, shape (..., point_dim); the identity by default.
 
     Raises:
@@ -84,8 +85,7 @@ class Flow(nn.Module):
         predicted = self.scale * net(self.space.features(x), t, cond)
         if self.target == "velocity":
             return predicted
-        left = (1 - t).reshape(-1, *(1,) * (x.dim() - 1))
-        return self.space.log(x, self._endpoint(predicted)) / left
+        return self.path.velocity_to(self.space, x, self._endpoint(predicted), _over_inner(t, x))
 
     def _endpoint(self, predicted: Tensor) -> Tensor:
         return self.space.exp(self.center.expand(*predicted.shape[:-1], self.space.point_dim), predicted)
@@ -93,9 +93,9 @@ class Flow(nn.Module):
     def loss(self, net: Network, x_1: Tensor, cond: Any = None, *, generator: Generators = None) -> Tensor:
         """The conditional flow matching loss of each batch element, shape (B,).
 
-        | (v_theta(x_t, t, cond) - xi) / scale |^2 in the metric of the space, mean over the inner axes
+        | (v_theta(x_t, t, cond) - v_t) / scale |^2 in the metric of the space, mean over the inner axes
         (chunk steps); Chen and Lipman 2023, eq. (7). For the target "endpoint" the error is the body twist
-        from the prediction to x_1: the same loss with weight (1 - t)^2, on R^n exactly.
+        from the prediction to x_1: the same loss with weight (1 - t)^2 for the default path, on R^n exactly.
 
         Args:
             net: The network.
@@ -108,7 +108,7 @@ class Flow(nn.Module):
             x_0 = self.prior.sample(x_1.shape[:-1], generator).to(x_1.dtype)
             x_0, x_1 = self.coupling(self.space, x_0, x_1)
             t = _uniform(batch, generator, like=x_1)
-            sample = self.path(self.space, x_0, x_1, t.reshape(batch, *(1,) * (x_1.dim() - 2)))
+            sample = self.path(self.space, x_0, x_1, _over_inner(t, x_1))
         predicted = net(self.space.features(sample.x_t), t, cond)
         if self.target == "velocity":
             error = predicted - sample.v_t / self.scale
@@ -154,6 +154,11 @@ class Flow(nn.Module):
             return self.velocity(net, x, x.new_full((batch,), t), cond)
 
         return integrate(self.space, velocity, x_0, steps, method, path=path)
+
+
+def _over_inner(t: Tensor, x: Tensor) -> Tensor:
+    """Times (B,) in a shape that broadcasts against the leading axes of points (B, ..., point_dim)."""
+    return t.reshape(-1, *(1,) * (x.dim() - 2))
 
 
 def _uniform(batch: int, generator: Generators, *, like: Tensor) -> Tensor:
