@@ -13,17 +13,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from geoflow.flows.couplings import independent
+from geoflow.flows.couplings import Coupling, independent
 from geoflow.flows.integrators import Integrator, euler, integrate
 from geoflow.flows.noise import Generators
 from geoflow.flows.paths import Geodesic, Path
 from geoflow.flows.priors import Prior, WrappedGaussian
+from geoflow.flows.times import Times, uniform_times
 from geoflow.manifolds import Manifold
 
 Network = Callable[[Tensor, Tensor, Any], Tensor]
 """net(features (B, ..., feature_dim), t (B,), cond) -> tangents (B, ..., tangent_dim); it knows no geometry."""
-Coupling = Callable[[Manifold, Tensor, Tensor], tuple[Tensor, Tensor]]
-
 
 TARGETS = ("velocity", "endpoint")
 
@@ -51,6 +50,7 @@ class Flow(nn.Module):
             default. A network then need not reproduce the noise, and the last Euler step of the default path
             lands on its prediction.
         center: c, shape (..., point_dim); the identity by default.
+        times: Which times it trains at; uniform by default.
 
     Raises:
         ValueError: an unknown target.
@@ -68,6 +68,7 @@ class Flow(nn.Module):
         scale: Tensor | float = 1.0,
         target: str = "velocity",
         center: Tensor | None = None,
+        times: Times = uniform_times,
     ) -> None:
         super().__init__()
         if target not in TARGETS:
@@ -77,6 +78,7 @@ class Flow(nn.Module):
         self.prior = prior if prior is not None else WrappedGaussian(space)
         self.path = path if path is not None else Geodesic()
         self.coupling = coupling
+        self.times = times
         self.register_buffer("scale", torch.as_tensor(scale, dtype=torch.get_default_dtype()).clone())
         self.register_buffer("center", space.identity() if center is None else center.clone())
 
@@ -106,8 +108,8 @@ class Flow(nn.Module):
         batch = x_1.shape[0]
         with torch.no_grad():
             x_0 = self.prior.sample(x_1.shape[:-1], generator).to(x_1.dtype)
-            x_0, x_1 = self.coupling(self.space, x_0, x_1)
-            t = _uniform(batch, generator, like=x_1)
+            x_0, x_1 = self.coupling(self.space, x_0, x_1, cond)
+            t = self.times(batch, generator, x_1)
             sample = self.path(self.space, x_0, x_1, _over_inner(t, x_1))
         predicted = net(self.space.features(sample.x_t), t, cond)
         if self.target == "velocity":
@@ -159,12 +161,3 @@ class Flow(nn.Module):
 def _over_inner(t: Tensor, x: Tensor) -> Tensor:
     """Times (B,) in a shape that broadcasts against the leading axes of points (B, ..., point_dim)."""
     return t.reshape(-1, *(1,) * (x.dim() - 2))
-
-
-def _uniform(batch: int, generator: Generators, *, like: Tensor) -> Tensor:
-    """Times t ~ U[0, 1), shape (B,), stratified over the batch: one in each of B equal intervals, shuffled."""
-    single = generator if isinstance(generator, torch.Generator) else None
-    device = single.device if single is not None else like.device
-    jitter = torch.rand(batch, generator=single, device=device, dtype=like.dtype)
-    order = torch.randperm(batch, generator=single, device=device)
-    return ((order + jitter) / batch).to(like.device)
