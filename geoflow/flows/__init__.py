@@ -4,29 +4,47 @@ from geoflow.flows.couplings import Coupling, independent
 from geoflow.flows.flow import Flow
 from geoflow.flows.integrators import INTEGRATORS, Integrator, euler, integrate, midpoint
 from geoflow.flows.paths import Geodesic, Path, PathSample
-from geoflow.flows.priors import HaarUniform, Prior, WrappedGaussian
+from geoflow.flows.priors import (
+    IGSO3,
+    Brownian,
+    FullGaussian,
+    GaussianProcess,
+    HaarUniform,
+    OrnsteinUhlenbeck,
+    Prior,
+    RandomWalk,
+    SquaredExponential,
+    WrappedGaussian,
+)
 from geoflow.flows.schedules import Cosine, Exponential, Linear, Power
 from geoflow.flows.times import Beta, LogitNormal, Times, uniform_times
 from geoflow.flows.transport import ConditionalTransport, OptimalTransport
 
 __all__ = [
+    "IGSO3",
     "INTEGRATORS",
     "Beta",
+    "Brownian",
     "ConditionalTransport",
     "Cosine",
     "Coupling",
     "Exponential",
     "Flow",
+    "FullGaussian",
+    "GaussianProcess",
     "Geodesic",
     "HaarUniform",
     "Integrator",
     "Linear",
     "LogitNormal",
     "OptimalTransport",
+    "OrnsteinUhlenbeck",
     "Path",
     "PathSample",
     "Power",
     "Prior",
+    "RandomWalk",
+    "SquaredExponential",
     "Times",
     "WrappedGaussian",
     "euler",
