@@ -2,7 +2,18 @@
 
 from geoflow.flows.couplings import Coupling, independent
 from geoflow.flows.flow import Flow
-from geoflow.flows.integrators import INTEGRATORS, Integrator, euler, integrate, midpoint
+from geoflow.flows.integrators import (
+    INTEGRATORS,
+    Adaptive,
+    Integrator,
+    cf4,
+    dense_jump,
+    euler,
+    integrate,
+    midpoint,
+    rkmk3,
+    rkmk4,
+)
 from geoflow.flows.paths import Geodesic, Path, PathSample
 from geoflow.flows.priors import (
     IGSO3,
@@ -23,6 +34,7 @@ from geoflow.flows.transport import ConditionalTransport, OptimalTransport
 __all__ = [
     "IGSO3",
     "INTEGRATORS",
+    "Adaptive",
     "Beta",
     "Brownian",
     "ConditionalTransport",
@@ -47,9 +59,13 @@ __all__ = [
     "SquaredExponential",
     "Times",
     "WrappedGaussian",
+    "cf4",
+    "dense_jump",
     "euler",
     "independent",
     "integrate",
     "midpoint",
+    "rkmk3",
+    "rkmk4",
     "uniform_times",
 ]

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from geoflow.flows.couplings import Coupling, independent
-from geoflow.flows.integrators import Integrator, euler, integrate
+from geoflow.flows.integrators import Solver, Steps, euler, integrate
 from geoflow.flows.noise import Generators
 from geoflow.flows.paths import Geodesic, Path
 from geoflow.flows.priors import Prior, WrappedGaussian
@@ -125,8 +125,8 @@ class Flow(nn.Module):
         *,
         horizon: int | Sequence[int] = (),
         batch: int | None = None,
-        steps: int = 10,
-        method: Integrator = euler,
+        steps: Steps = 10,
+        method: Solver = euler,
         generator: Generators = None,
         path: bool = False,
     ) -> Tensor:
@@ -137,14 +137,20 @@ class Flow(nn.Module):
             cond: Handed to the network; its first axis gives B where it is a tensor.
             horizon: Inner axes of a sample: 16 for a chunk of 16 steps, () for single points.
             batch: B, where ``cond`` does not give it.
-            steps: Integration steps.
+            steps: Integration steps, or their grid of times from 0 to 1.
             method: The integrator.
             generator: Source of randomness, or one generator per batch element.
             path: Return all states, shape (steps + 1, B, *horizon, point_dim).
 
         Raises:
-            ValueError: B is neither given nor in ``cond``; fewer than one step.
+            ValueError: B is neither given nor in ``cond``; fewer than one step; an end point prediction is to be
+                integrated by a method that asks for its velocity at t = 1, where it has arrived.
         """
+        if self.target == "endpoint" and method.reaches_end:
+            raise ValueError(
+                f"{method.name} evaluates the velocity at t = 1, where an end point prediction has none; use euler, "
+                "midpoint or rkmk3, or train with target='velocity'."
+            )
         if batch is None:
             if not isinstance(cond, Tensor):
                 raise ValueError("how many samples? Give batch=..., or cond as a tensor of shape (B, ...).")
