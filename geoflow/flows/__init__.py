@@ -2,6 +2,7 @@
 
 from geoflow.flows.couplings import Coupling, independent
 from geoflow.flows.flow import Flow
+from geoflow.flows.guidance import drop_condition, guided
 from geoflow.flows.integrators import (
     INTEGRATORS,
     Adaptive,
@@ -14,6 +15,7 @@ from geoflow.flows.integrators import (
     rkmk3,
     rkmk4,
 )
+from geoflow.flows.likelihood import log_prob
 from geoflow.flows.paths import Geodesic, Path, PathSample
 from geoflow.flows.priors import (
     IGSO3,
@@ -61,9 +63,12 @@ __all__ = [
     "WrappedGaussian",
     "cf4",
     "dense_jump",
+    "drop_condition",
     "euler",
+    "guided",
     "independent",
     "integrate",
+    "log_prob",
     "midpoint",
     "rkmk3",
     "rkmk4",

@@ -28,9 +28,7 @@ def test_order_of_convergence(space, method):
     """Halving the step divides the error by 2^order; the reference takes 256 steps of the other method."""
     x_0 = gf.HaarUniform(space).double().sample((20,), torch.Generator().manual_seed(0))
     exact = integrate(space, curved(space), x_0, 256, rkmk4 if method is cf4 else cf4)
-    errors = [
-        space.distance(integrate(space, curved(space), x_0, n, method), exact).mean() for n in (32, 64)
-    ]
+    errors = [space.distance(integrate(space, curved(space), x_0, n, method), exact).mean() for n in (32, 64)]
     assert math.log2(errors[0] / errors[1]) == pytest.approx(ORDER[method.name], abs=0.15)
 
 
