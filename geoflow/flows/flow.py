@@ -1,7 +1,8 @@
 """Flow = space + prior + path + coupling: flow matching on a manifold. Read this file first.
 
-Training draws noise x_0, data x_1 and a time t, walks to x_t = x_0 Exp(t xi) with xi = Log(x_0^-1 x_1), and
-regresses the network's body velocity on xi. Sampling draws x_0 and integrates dx/dt = x v(x, t)^ to t = 1.
+Training draws noise x_0, data x_1 and a time t, walks to x_t = x_0 Exp(kappa(t) xi) with xi = Log(x_0^-1 x_1),
+and regresses the network's body velocity on kappa'(t) xi. Sampling draws x_0 and integrates dx/dt = x v(x, t)^ to
+t = 1. By default kappa(t) = t.
 """
 
 from __future__ import annotations
@@ -12,18 +13,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from geoflow.flows.couplings import independent
-from geoflow.flows.integrators import Integrator, euler, integrate
+from geoflow.flows.couplings import Coupling, independent
+from geoflow.flows.integrators import Solver, Steps, euler, integrate
 from geoflow.flows.noise import Generators
-from geoflow.flows.paths import Geodesic, PathSample
+from geoflow.flows.paths import Geodesic, Path
 from geoflow.flows.priors import Prior, WrappedGaussian
+from geoflow.flows.times import Times, uniform_times
 from geoflow.manifolds import Manifold
 
 Network = Callable[[Tensor, Tensor, Any], Tensor]
 """net(features (B, ..., feature_dim), t (B,), cond) -> tangents (B, ..., tangent_dim); it knows no geometry."""
-Path = Callable[[Manifold, Tensor, Tensor, Tensor], PathSample]
-Coupling = Callable[[Manifold, Tensor, Tensor], tuple[Tensor, Tensor]]
-
 
 TARGETS = ("velocity", "endpoint")
 
@@ -47,9 +46,11 @@ class Flow(nn.Module):
             same unit, so that every chunk step and every block of the tangent counts alike when the scale is
             the spread of the data.
         target: What the network predicts. "velocity": v = scale * net(...). "endpoint": where the path ends,
-            x_1 = c Exp(scale * net(...)), and v = Log(x_t^-1 x_1) / (1 - t). A network then need not
-            reproduce the noise, and the last Euler step lands on its prediction.
+            x_1 = c Exp(scale * net(...)), and v is the path's way there, Log(x_t^-1 x_1) / (1 - t) for the
+            default. A network then need not reproduce the noise, and the last Euler step of the default path
+            lands on its prediction.
         center: c, shape (..., point_dim); the identity by default.
+        times: Which times it trains at; uniform by default.
 
     Raises:
         ValueError: an unknown target.
@@ -67,6 +68,7 @@ class Flow(nn.Module):
         scale: Tensor | float = 1.0,
         target: str = "velocity",
         center: Tensor | None = None,
+        times: Times = uniform_times,
     ) -> None:
         super().__init__()
         if target not in TARGETS:
@@ -76,6 +78,7 @@ class Flow(nn.Module):
         self.prior = prior if prior is not None else WrappedGaussian(space)
         self.path = path if path is not None else Geodesic()
         self.coupling = coupling
+        self.times = times
         self.register_buffer("scale", torch.as_tensor(scale, dtype=torch.get_default_dtype()).clone())
         self.register_buffer("center", space.identity() if center is None else center.clone())
 
@@ -84,8 +87,7 @@ class Flow(nn.Module):
         predicted = self.scale * net(self.space.features(x), t, cond)
         if self.target == "velocity":
             return predicted
-        left = (1 - t).reshape(-1, *(1,) * (x.dim() - 1))
-        return self.space.log(x, self._endpoint(predicted)) / left
+        return self.path.velocity_to(self.space, x, self._endpoint(predicted), _over_inner(t, x))
 
     def _endpoint(self, predicted: Tensor) -> Tensor:
         return self.space.exp(self.center.expand(*predicted.shape[:-1], self.space.point_dim), predicted)
@@ -93,9 +95,9 @@ class Flow(nn.Module):
     def loss(self, net: Network, x_1: Tensor, cond: Any = None, *, generator: Generators = None) -> Tensor:
         """The conditional flow matching loss of each batch element, shape (B,).
 
-        | (v_theta(x_t, t, cond) - xi) / scale |^2 in the metric of the space, mean over the inner axes
+        | (v_theta(x_t, t, cond) - v_t) / scale |^2 in the metric of the space, mean over the inner axes
         (chunk steps); Chen and Lipman 2023, eq. (7). For the target "endpoint" the error is the body twist
-        from the prediction to x_1: the same loss with weight (1 - t)^2, on R^n exactly.
+        from the prediction to x_1: the same loss with weight (1 - t)^2 for the default path, on R^n exactly.
 
         Args:
             net: The network.
@@ -106,9 +108,9 @@ class Flow(nn.Module):
         batch = x_1.shape[0]
         with torch.no_grad():
             x_0 = self.prior.sample(x_1.shape[:-1], generator).to(x_1.dtype)
-            x_0, x_1 = self.coupling(self.space, x_0, x_1)
-            t = _uniform(batch, generator, like=x_1)
-            sample = self.path(self.space, x_0, x_1, t.reshape(batch, *(1,) * (x_1.dim() - 2)))
+            x_0, x_1 = self.coupling(self.space, x_0, x_1, cond)
+            t = self.times(batch, generator, x_1)
+            sample = self.path(self.space, x_0, x_1, _over_inner(t, x_1))
         predicted = net(self.space.features(sample.x_t), t, cond)
         if self.target == "velocity":
             error = predicted - sample.v_t / self.scale
@@ -123,8 +125,8 @@ class Flow(nn.Module):
         *,
         horizon: int | Sequence[int] = (),
         batch: int | None = None,
-        steps: int = 10,
-        method: Integrator = euler,
+        steps: Steps = 10,
+        method: Solver = euler,
         generator: Generators = None,
         path: bool = False,
     ) -> Tensor:
@@ -135,14 +137,20 @@ class Flow(nn.Module):
             cond: Handed to the network; its first axis gives B where it is a tensor.
             horizon: Inner axes of a sample: 16 for a chunk of 16 steps, () for single points.
             batch: B, where ``cond`` does not give it.
-            steps: Integration steps.
+            steps: Integration steps, or their grid of times from 0 to 1.
             method: The integrator.
             generator: Source of randomness, or one generator per batch element.
             path: Return all states, shape (steps + 1, B, *horizon, point_dim).
 
         Raises:
-            ValueError: B is neither given nor in ``cond``; fewer than one step.
+            ValueError: B is neither given nor in ``cond``; fewer than one step; an end point prediction is to be
+                integrated by a method that asks for its velocity at t = 1, where it has arrived.
         """
+        if self.target == "endpoint" and method.reaches_end:
+            raise ValueError(
+                f"{method.name} evaluates the velocity at t = 1, where an end point prediction has none; use euler, "
+                "midpoint or rkmk3, or train with target='velocity'."
+            )
         if batch is None:
             if not isinstance(cond, Tensor):
                 raise ValueError("how many samples? Give batch=..., or cond as a tensor of shape (B, ...).")
@@ -156,10 +164,6 @@ class Flow(nn.Module):
         return integrate(self.space, velocity, x_0, steps, method, path=path)
 
 
-def _uniform(batch: int, generator: Generators, *, like: Tensor) -> Tensor:
-    """Times t ~ U[0, 1), shape (B,), stratified over the batch: one in each of B equal intervals, shuffled."""
-    single = generator if isinstance(generator, torch.Generator) else None
-    device = single.device if single is not None else like.device
-    jitter = torch.rand(batch, generator=single, device=device, dtype=like.dtype)
-    order = torch.randperm(batch, generator=single, device=device)
-    return ((order + jitter) / batch).to(like.device)
+def _over_inner(t: Tensor, x: Tensor) -> Tensor:
+    """Times (B,) in a shape that broadcasts against the leading axes of points (B, ..., point_dim)."""
+    return t.reshape(-1, *(1,) * (x.dim() - 2))

@@ -42,6 +42,13 @@ class Manifold(ABC):
     def log(self, x: Tensor, y: Tensor) -> Tensor:
         """The tangent v at x with exp(x, v) = y, the short way round."""
 
+    def bracket(self, v: Tensor, w: Tensor) -> Tensor:
+        """The Lie bracket [v, w] (..., tangent_dim) of body tangents, (v^ w^ - w^ v^) as a vector."""
+        raise NotImplementedError(
+            f"{self} has no Lie bracket, which Munthe-Kaas methods need. Integrate with cf4, midpoint or euler, or "
+            f"give {type(self).__name__} a method bracket(v, w)."
+        )
+
     @abstractmethod
     def geodesic(self, x: Tensor, y: Tensor, t: Tensor | float) -> tuple[Tensor, Tensor]:
         """Point and velocity at time t of exp(x, t log(x, y)); t broadcasts against x.shape[:-1]."""

@@ -55,6 +55,10 @@ class Euclidean(Manifold):
         check_last_axis(y, self.n, f"points of {self}")
         return y - x
 
+    def bracket(self, v: Tensor, w: Tensor) -> Tensor:
+        """0: translations commute."""
+        return torch.zeros_like(v + w)
+
     def geodesic(self, x: Tensor, y: Tensor, t: Tensor | float) -> tuple[Tensor, Tensor]:
         """(x + t (y - x), y - x)."""
         v = self.log(x, y)

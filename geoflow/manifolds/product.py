@@ -69,6 +69,11 @@ class Product(Manifold):
         parts = zip(self.factors, self.split_points(x), self.split_points(y), strict=True)
         return torch.cat([factor.log(a, b) for factor, a, b in parts], dim=-1)
 
+    def bracket(self, v: Tensor, w: Tensor) -> Tensor:
+        """Each factor's bracket."""
+        parts = zip(self.factors, self.split_tangents(v), self.split_tangents(w), strict=True)
+        return torch.cat([factor.bracket(a, b) for factor, a, b in parts], dim=-1)
+
     def geodesic(self, x: Tensor, y: Tensor, t: Tensor | float) -> tuple[Tensor, Tensor]:
         """Each factor's geodesic, at the same time."""
         parts = zip(self.factors, self.split_points(x), self.split_points(y), strict=True)

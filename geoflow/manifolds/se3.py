@@ -49,6 +49,12 @@ class SE3(Manifold):
         """Log(x^-1 y)."""
         return se3.minus(y, x)
 
+    def bracket(self, v: Tensor, w: Tensor) -> Tensor:
+        """(omega_v x w_lin - omega_w x v_lin, omega_v x omega_w)."""
+        (v, omega), (w, eta) = v.split(3, dim=-1), w.split(3, dim=-1)
+        cross = torch.linalg.cross
+        return torch.cat([cross(omega, w) - cross(eta, v), cross(omega, eta)], dim=-1)
+
     def geodesic(self, x: Tensor, y: Tensor, t: Tensor | float) -> tuple[Tensor, Tensor]:
         """The screw from x to y and its body twist, fused."""
         return se3.geodesic(x, y, t)

@@ -38,6 +38,10 @@ class SO3(Manifold):
         """Log(x^-1 y)."""
         return so3.minus(y, x)
 
+    def bracket(self, v: Tensor, w: Tensor) -> Tensor:
+        """v x w."""
+        return torch.linalg.cross(v, w)
+
     def geodesic(self, x: Tensor, y: Tensor, t: Tensor | float) -> tuple[Tensor, Tensor]:
         """Spherical interpolation and its body angular velocity, fused."""
         return so3.geodesic(x, y, t)

@@ -1,31 +1,96 @@
-"""The conditional path x_t = x_0 Exp(t xi), xi = Log(x_0^-1 x_1)."""
+"""The conditional path x_t = x_0 Exp(kappa(t) xi), xi = Log(x_0^-1 x_1), with one clock or one for each factor."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import TypeAlias
 
+import torch
 from torch import Tensor
 
-from geoflow.manifolds import Manifold
+from geoflow.flows.paths.base import Path, PathSample
+from geoflow.flows.schedules import Linear, Schedule, check_schedule
+from geoflow.manifolds import SE3, Manifold, Product
+
+Clock: TypeAlias = "Schedule | tuple[Clock, ...]"
+"""One kappa for a space, or a tuple with one for each factor of a `Product` (nested as the product is)."""
 
 
 @dataclass(frozen=True)
-class PathSample:
-    """A point of a conditional path and the velocity there.
+class Geodesic(Path):
+    """The shortest way, at the pace of a clock kappa; the body velocity is kappa'(t) xi (Chen and Lipman 2023).
 
-    Attributes:
-        x_t: Points, shape (..., point_dim).
-        v_t: Velocities in the body frame at x_t, shape (..., tangent_dim).
+    The velocity that a network regresses is the derivative of the path itself, so that sampling needs no
+    rescaling and walks at the pace that was trained. With a clock for each factor position, rotation and
+    extras arrive at different times:
+
+        space = gf.Product(gf.Euclidean(3), gf.SO3(), gf.Euclidean(1))
+        path = Geodesic((Linear(), Exponential(5), Cosine()))
+
+    The translation and the rotation of a screw are one motion: a factor `SE3` has one clock.
+
+    Args:
+        clock: kappa, or a tuple of clocks, one for each factor of the space.
+
+    Raises:
+        ValueError: a clock does not run from 0 to 1 or belies its derivative; when used, clocks that do not fit
+            the space.
     """
 
-    x_t: Tensor
-    v_t: Tensor
+    clock: Clock = field(default_factory=Linear)
 
-
-@dataclass(frozen=True)
-class Geodesic:
-    """The shortest way at constant speed; the body velocity is xi at every t (Chen and Lipman 2023, eq. 13)."""
+    def __post_init__(self) -> None:
+        for schedule in _leaves(self.clock):
+            check_schedule(schedule)
 
     def __call__(self, space: Manifold, x_0: Tensor, x_1: Tensor, t: Tensor) -> PathSample:
         """Points (..., point_dim) at times t, of the leading shape of x_0 or broadcastable to it."""
-        return PathSample(*space.geodesic(x_0, x_1, t))
+
+        def walk(factor: Manifold, clock: Schedule, x_0: Tensor, x_1: Tensor) -> tuple[Tensor, Tensor]:
+            kappa, rate = clock(t)
+            x_t, xi = factor.geodesic(x_0, x_1, kappa)
+            return x_t, rate.to(xi.dtype).unsqueeze(-1) * xi
+
+        return PathSample(*_by_factor(walk, space, self.clock, x_0, x_1))
+
+    def velocity_to(self, space: Manifold, x_t: Tensor, x_1: Tensor, t: Tensor) -> Tensor:
+        """kappa'(t) / (1 - kappa(t)) Log(x_t^-1 x_1), (..., tangent_dim); for t < 1."""
+
+        def rest(factor: Manifold, clock: Schedule, x_t: Tensor, x_1: Tensor) -> tuple[Tensor]:
+            kappa, rate = clock(t)
+            return (rate.unsqueeze(-1) * factor.log(x_t, x_1) / (1 - kappa).unsqueeze(-1),)
+
+        return _by_factor(rest, space, self.clock, x_t, x_1)[0]
+
+
+def _by_factor(
+    function: Callable[..., tuple[Tensor, ...]], space: Manifold, clock: Clock, x: Tensor, y: Tensor
+) -> tuple[Tensor, ...]:
+    """function(space, clock, x, y) where there is one clock, else on each factor, results one after the other."""
+    if not isinstance(clock, tuple):
+        return function(space, clock, x, y)
+    if not isinstance(space, Product):
+        hint = (
+            "the translation and the rotation of its screws are one motion. Product(Euclidean(3), SO3()) has "
+            "the same storage and takes a clock for each."
+            if isinstance(space, SE3)
+            else "give one clock, or make the space a Product."
+        )
+        raise ValueError(f"{space} takes one clock, got {len(clock)}: {hint}")
+    if len(clock) != len(space.factors):
+        raise ValueError(
+            f"{space} has {len(space.factors)} factors and takes one clock or {len(space.factors)}; "
+            f"got {len(clock)}."
+        )
+    parts = zip(space.factors, clock, space.split_points(x), space.split_points(y), strict=True)
+    results = [_by_factor(function, *part) for part in parts]
+    return tuple(torch.cat(columns, dim=-1) for columns in zip(*results, strict=True))
+
+
+def _leaves(clock: Clock) -> Iterator[Schedule]:
+    if isinstance(clock, tuple):
+        for part in clock:
+            yield from _leaves(part)
+    else:
+        yield clock

@@ -1,0 +1,38 @@
+"""The contract of a conditional path: how x_t runs from noise x_0 to data x_1."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from geoflow.manifolds import Manifold
+
+
+@dataclass(frozen=True)
+class PathSample:
+    """A point of a conditional path and the velocity there.
+
+    Attributes:
+        x_t: Points, shape (..., point_dim).
+        v_t: Velocities in the body frame at x_t, shape (..., tangent_dim): dx_t/dt = x_t v_t^.
+    """
+
+    x_t: Tensor
+    v_t: Tensor
+
+
+class Path(ABC):
+    """Training asks for points and their velocities; sampling with end point predictions for `velocity_to`."""
+
+    @abstractmethod
+    def __call__(self, space: Manifold, x_0: Tensor, x_1: Tensor, t: Tensor) -> PathSample:
+        """Points (..., point_dim) at times t, of the leading shape of x_0 or broadcastable to it."""
+
+    def velocity_to(self, space: Manifold, x_t: Tensor, x_1: Tensor, t: Tensor) -> Tensor:
+        """The velocity (..., tangent_dim) at x_t, time t, of the path that ends at x_1."""
+        raise NotImplementedError(
+            f"{type(self).__name__} does not say which velocity leads from x_t to x_1, which target='endpoint' "
+            "needs. Give it a method velocity_to, or use target='velocity'."
+        )
