@@ -198,7 +198,7 @@ def test_a_bad_file_ends_in_one_sentence(capsys, tmp_path, text):
         (["train", "--train.learning-rate", "nan"], "train.learning_rate=nan; it is at least 0."),
         (
             ["train", "--train.precision", "float8"],
-            "train.precision='float8'; it is one of float32, bfloat16.",
+            "train.precision='float8'; it is one of auto, float32, bfloat16.",
         ),
         (["train", "--policy.horizon", "0"], "policy.horizon=0; it is at least 1."),
         (["train", "--policy.execute", "17"], "policy.execute=17; a chunk has only policy.horizon=16 steps"),
@@ -347,7 +347,7 @@ def test_ctrl_c_of_an_evaluation_is_continued_by_the_same_command(capsys, traine
         "--out",
         out,
     ]
-    words += ["--env-kwargs", "pause=0.005", "steps=20", "tolerance=0"]
+    words += ["--env-kwargs", "pause=0.02", "steps=20", "tolerance=0"]
     assert_interrupted(interrupt(words, out.exists))  # the file appears with the first of the two cells
     first = json.loads(out.read_text())["records"]
     assert len(first) == 1

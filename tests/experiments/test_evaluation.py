@@ -281,7 +281,7 @@ import sys
 from geoflow.experiments.config import EnvConfig, EvaluateConfig
 from geoflow.experiments.evaluation import evaluate
 if __name__ == "__main__":
-    env = EnvConfig("tests.reach_env:tests/Reach-v0", {"pause": 0.001})
+    env = EnvConfig("tests.reach_env:tests/Reach-v0", {"pause": 0.01})
     evaluate(sys.argv[1], EvaluateConfig(episodes=12, nfe=(1, 2, 4, 8), workers=2), env=env)
 """
 
@@ -308,7 +308,7 @@ def test_an_interrupted_evaluation_continues(run, tmp_path, stop):
     assert not left
     before = read_evaluation(run / "eval.json")
     assert 1 <= len(before) < 4
-    env = EnvConfig(REACH.id, {"pause": 0.001})
+    env = EnvConfig(REACH.id, {"pause": 0.01})
     path = evaluate(run, EvaluateConfig(episodes=12, nfe=(1, 2, 4, 8), workers=1), env=env)
     after = read_evaluation(path)
     assert after[: len(before)] == before
