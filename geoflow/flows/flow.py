@@ -110,7 +110,7 @@ class Flow(nn.Module):
             x_0 = self.prior.sample(x_1.shape[:-1], generator).to(x_1.dtype)
             x_0, x_1 = self.coupling(self.space, x_0, x_1, cond)
             t = self.times(batch, generator, x_1)
-            sample = self.path(self.space, x_0, x_1, _over_inner(t, x_1))
+            sample = self.path(self.space, x_0, x_1, _over_inner(t, x_1), generator)
         predicted = net(self.space.features(sample.x_t), t, cond)
         if self.target == "velocity":
             error = predicted - sample.v_t / self.scale

@@ -274,7 +274,7 @@ class WrappedGaussian(Density):
             xi, p, power = se3.log(relative), relative[..., :3], 4
             omega = xi[..., 3:]
         squared = (omega * omega).sum(-1)
-        terms = [_log_normal(xi, self.covariance) - power * _log_sinc(squared)]
+        terms = [_log_normal(xi, self.covariance) - power * series.log_sinc(squared)]
         # The axis of a longer way round is that of omega; at theta = 0 there is none, and any will do.
         theta = squared.clamp(min=1e-12).sqrt()
         for k in range(1, self.wraps + 1):
@@ -284,7 +284,7 @@ class WrappedGaussian(Density):
                 if p is not None:
                     v = (so3.jacobian_left_inverse(longer) * p.unsqueeze(-2)).sum(-1)
                     longer = torch.cat([v, longer], dim=-1)
-                terms.append(_log_normal(longer, self.covariance) - power * _log_sinc(angle * angle))
+                terms.append(_log_normal(longer, self.covariance) - power * series.log_sinc(angle * angle))
         return torch.logsumexp(torch.stack(terms), dim=0)
 
 
@@ -338,9 +338,3 @@ def _log_normal(d: Tensor, covariance: Tensor) -> Tensor:
     white = torch.linalg.solve_triangular(factor, d.unsqueeze(-1), upper=False).squeeze(-1)
     log_det = factor.diagonal().log().sum()
     return -0.5 * (white * white).sum(-1) - log_det - 0.5 * d.shape[-1] * math.log(2 * math.pi)
-
-
-def _log_sinc(squared: Tensor) -> Tensor:
-    """log |sin(theta/2) / (theta/2)| from theta^2."""
-    (sinc,) = series.evaluate(("sinc",), (0.25 * squared,))
-    return sinc.abs().clamp(min=1e-12).log()

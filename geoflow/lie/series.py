@@ -331,3 +331,9 @@ def _closed(name: str, x: Tensor) -> Tensor:
         return (0.5 + (cos - 1) / x) / x
     assert name == "g"
     return (2 - 3 * sinc + cos) / (2 * x * x)
+
+
+def log_sinc(squared: Tensor) -> Tensor:
+    """log |sin(theta/2) / (theta/2)| from theta^2."""
+    (sinc,) = evaluate(("sinc",), (0.25 * squared,))
+    return sinc.abs().clamp(min=1e-12).log()

@@ -49,6 +49,31 @@ class Manifold(ABC):
             f"give {type(self).__name__} a method bracket(v, w)."
         )
 
+    def adjoint(self, w: Tensor, v: Tensor) -> Tensor:
+        """Ad(Exp(w)) v (..., tangent_dim); a body tangent v at x is Ad(Exp(-w)) v seen from exp(x, w)."""
+        raise NotImplementedError(self._no_group("adjoint(w, v)"))
+
+    def jacobian(self, w: Tensor, v: Tensor) -> Tensor:
+        """J_r(w) v (..., tangent_dim): exp(x, w + v) = exp(exp(x, w), J_r(w) v) to first order in v.
+
+        The left Jacobian is J_l(w) = J_r(-w).
+        """
+        raise NotImplementedError(self._no_group("jacobian(w, v)"))
+
+    def jacobian_inverse(self, w: Tensor, v: Tensor) -> Tensor:
+        """J_r(w)^-1 v (..., tangent_dim); finite for angles below 2 pi."""
+        raise NotImplementedError(self._no_group("jacobian_inverse(w, v)"))
+
+    def log_volume(self, w: Tensor) -> Tensor:
+        """log |det J_r(w)| (...): how exp changes volume at the tangent w."""
+        raise NotImplementedError(self._no_group("log_volume(w)"))
+
+    def _no_group(self, method: str) -> str:
+        return (
+            f"{self} is no group with known Jacobians, which noisy paths, flow maps and scores need. Use a "
+            f"Geodesic path, or give {type(self).__name__} a method {method}."
+        )
+
     @abstractmethod
     def geodesic(self, x: Tensor, y: Tensor, t: Tensor | float) -> tuple[Tensor, Tensor]:
         """Point and velocity at time t of exp(x, t log(x, y)); t broadcasts against x.shape[:-1]."""

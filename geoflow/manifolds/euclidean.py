@@ -59,6 +59,16 @@ class Euclidean(Manifold):
         """0: translations commute."""
         return torch.zeros_like(v + w)
 
+    def adjoint(self, w: Tensor, v: Tensor) -> Tensor:
+        """v: translations commute."""
+        return v.expand(torch.broadcast_shapes(w.shape, v.shape))
+
+    jacobian = jacobian_inverse = adjoint
+
+    def log_volume(self, w: Tensor) -> Tensor:
+        """0."""
+        return torch.zeros_like(w[..., 0]) if self.n else w.new_zeros(w.shape[:-1])
+
     def geodesic(self, x: Tensor, y: Tensor, t: Tensor | float) -> tuple[Tensor, Tensor]:
         """(x + t (y - x), y - x)."""
         v = self.log(x, y)

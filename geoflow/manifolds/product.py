@@ -71,8 +71,28 @@ class Product(Manifold):
 
     def bracket(self, v: Tensor, w: Tensor) -> Tensor:
         """Each factor's bracket."""
-        parts = zip(self.factors, self.split_tangents(v), self.split_tangents(w), strict=True)
-        return torch.cat([factor.bracket(a, b) for factor, a, b in parts], dim=-1)
+        return self._of_tangents("bracket", v, w)
+
+    def adjoint(self, w: Tensor, v: Tensor) -> Tensor:
+        """Each factor's adjoint."""
+        return self._of_tangents("adjoint", w, v)
+
+    def jacobian(self, w: Tensor, v: Tensor) -> Tensor:
+        """Each factor's Jacobian."""
+        return self._of_tangents("jacobian", w, v)
+
+    def jacobian_inverse(self, w: Tensor, v: Tensor) -> Tensor:
+        """Each factor's inverse Jacobian."""
+        return self._of_tangents("jacobian_inverse", w, v)
+
+    def log_volume(self, w: Tensor) -> Tensor:
+        """The sum over the factors."""
+        parts = zip(self.factors, self.split_tangents(w), strict=True)
+        return torch.stack([factor.log_volume(part) for factor, part in parts]).sum(0)
+
+    def _of_tangents(self, method: str, w: Tensor, v: Tensor) -> Tensor:
+        parts = zip(self.factors, self.split_tangents(w), self.split_tangents(v), strict=True)
+        return torch.cat([getattr(factor, method)(a, b) for factor, a, b in parts], dim=-1)
 
     def geodesic(self, x: Tensor, y: Tensor, t: Tensor | float) -> tuple[Tensor, Tensor]:
         """Each factor's geodesic, at the same time."""

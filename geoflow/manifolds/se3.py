@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from geoflow.lie import se3
+from geoflow.lie import se3, series
 from geoflow.manifolds.base import Manifold, check_unit
 
 
@@ -55,6 +55,22 @@ class SE3(Manifold):
         cross = torch.linalg.cross
         return torch.cat([cross(omega, w) - cross(eta, v), cross(omega, eta)], dim=-1)
 
+    def adjoint(self, w: Tensor, v: Tensor) -> Tensor:
+        """Ad(Exp(w)) v."""
+        return _apply(se3.adjoint(se3.exp(w)), v)
+
+    def jacobian(self, w: Tensor, v: Tensor) -> Tensor:
+        """J_r(w) v."""
+        return _apply(se3.jacobian_right(w), v)
+
+    def jacobian_inverse(self, w: Tensor, v: Tensor) -> Tensor:
+        """J_r(w)^-1 v."""
+        return _apply(se3.jacobian_right_inverse(w), v)
+
+    def log_volume(self, w: Tensor) -> Tensor:
+        """log sinc^4(theta/2)."""
+        return 4 * series.log_sinc((w[..., 3:] * w[..., 3:]).sum(-1))
+
     def geodesic(self, x: Tensor, y: Tensor, t: Tensor | float) -> tuple[Tensor, Tensor]:
         """The screw from x to y and its body twist, fused."""
         return se3.geodesic(x, y, t)
@@ -87,3 +103,7 @@ class SE3(Manifold):
         super().check(x)
         check_unit(x[..., 3:], str(self))
         return x
+
+
+def _apply(matrix: Tensor, v: Tensor) -> Tensor:
+    return (matrix @ v.unsqueeze(-1)).squeeze(-1)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from geoflow.lie import so3
+from geoflow.lie import series, so3
 from geoflow.manifolds.base import Manifold, check_unit
 
 
@@ -41,6 +41,22 @@ class SO3(Manifold):
     def bracket(self, v: Tensor, w: Tensor) -> Tensor:
         """v x w."""
         return torch.linalg.cross(v, w)
+
+    def adjoint(self, w: Tensor, v: Tensor) -> Tensor:
+        """Ad(Exp(w)) v."""
+        return _apply(so3.adjoint(so3.exp(w)), v)
+
+    def jacobian(self, w: Tensor, v: Tensor) -> Tensor:
+        """J_r(w) v."""
+        return _apply(so3.jacobian_right(w), v)
+
+    def jacobian_inverse(self, w: Tensor, v: Tensor) -> Tensor:
+        """J_r(w)^-1 v."""
+        return _apply(so3.jacobian_right_inverse(w), v)
+
+    def log_volume(self, w: Tensor) -> Tensor:
+        """log sinc^2(theta/2)."""
+        return 2 * series.log_sinc((w * w).sum(-1))
 
     def geodesic(self, x: Tensor, y: Tensor, t: Tensor | float) -> tuple[Tensor, Tensor]:
         """Spherical interpolation and its body angular velocity, fused."""
@@ -83,3 +99,7 @@ class SO3(Manifold):
         super().check(x)
         check_unit(x, str(self))
         return x
+
+
+def _apply(matrix: Tensor, v: Tensor) -> Tensor:
+    return (matrix @ v.unsqueeze(-1)).squeeze(-1)

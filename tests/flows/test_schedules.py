@@ -123,7 +123,7 @@ def test_clocks_that_cannot_be_are_refused_with_what_would_work():
 
 def test_a_path_without_velocity_to_says_what_needs_it():
     class Bare(gf.flows.Path):
-        def __call__(self, space, x_0, x_1, t):
+        def __call__(self, space, x_0, x_1, t, generator=None):
             return Geodesic()(space, x_0, x_1, t)
 
     flow = gf.Flow(gf.SO3(), path=Bare(), target="endpoint")

@@ -214,3 +214,24 @@ def test_uniform_rotations():
     )
     assert x.shape == (5, 2, 8)
     Product(SO3(), SO3()).check(x)
+
+
+@manifolds
+@pytest.mark.parametrize("angle", ANGLES)
+def test_jacobian_is_the_derivative_of_exp(manifold, angle):
+    """exp(x, w + h v) = exp(exp(x, w), h J_r(w) v), its inverse, its determinant and the adjoint."""
+    x, w = points(manifold, torch.float64), tangents(manifold, angle, torch.float64)
+    v, h = tangents(manifold, 1.0, torch.float64, seed=5), 1e-6
+    end = manifold.exp(x, w)
+    slope = (
+        manifold.log(end, manifold.exp(x, w + h * v)) - manifold.log(end, manifold.exp(x, w - h * v))
+    ) / (2 * h)
+    torch.testing.assert_close(manifold.jacobian(w, v), slope, rtol=0, atol=1e-7)
+    torch.testing.assert_close(manifold.jacobian_inverse(w, manifold.jacobian(w, v)), v, rtol=0, atol=1e-11)
+    basis = torch.eye(manifold.tangent_dim, dtype=torch.float64).unsqueeze(1)
+    columns = manifold.jacobian(w.expand(manifold.tangent_dim, *w.shape), basis.expand(-1, len(w), -1))
+    logdet = torch.linalg.slogdet(columns.permute(1, 2, 0)).logabsdet
+    torch.testing.assert_close(manifold.log_volume(w), logdet, rtol=0, atol=1e-8)
+    # J_l = Ad(Exp(w)) J_r, and J_l(w) = J_r(-w).
+    left = manifold.jacobian(-w, v)
+    torch.testing.assert_close(manifold.adjoint(w, manifold.jacobian(w, v)), left, rtol=0, atol=1e-11)

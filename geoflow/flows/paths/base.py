@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from geoflow.flows.noise import Generators
 from geoflow.manifolds import Manifold
 
 
@@ -27,8 +28,13 @@ class Path(ABC):
     """Training asks for points and their velocities; sampling with end point predictions for `velocity_to`."""
 
     @abstractmethod
-    def __call__(self, space: Manifold, x_0: Tensor, x_1: Tensor, t: Tensor) -> PathSample:
-        """Points (..., point_dim) at times t, of the leading shape of x_0 or broadcastable to it."""
+    def __call__(
+        self, space: Manifold, x_0: Tensor, x_1: Tensor, t: Tensor, generator: Generators = None
+    ) -> PathSample:
+        """Points (..., point_dim) at times t, of the leading shape of x_0 or broadcastable to it.
+
+        ``generator`` is for paths that are random between their ends.
+        """
 
     def velocity_to(self, space: Manifold, x_t: Tensor, x_1: Tensor, t: Tensor) -> Tensor:
         """The velocity (..., tangent_dim) at x_t, time t, of the path that ends at x_1."""

@@ -9,6 +9,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
+from geoflow.flows.noise import Generators
 from geoflow.flows.paths.base import Path, PathSample
 from geoflow.flows.schedules import Linear, Schedule, check_schedule
 from geoflow.manifolds import SE3, Manifold, Product
@@ -44,7 +45,9 @@ class Geodesic(Path):
         for schedule in _leaves(self.clock):
             check_schedule(schedule)
 
-    def __call__(self, space: Manifold, x_0: Tensor, x_1: Tensor, t: Tensor) -> PathSample:
+    def __call__(
+        self, space: Manifold, x_0: Tensor, x_1: Tensor, t: Tensor, generator: Generators = None
+    ) -> PathSample:
         """Points (..., point_dim) at times t, of the leading shape of x_0 or broadcastable to it."""
 
         def walk(factor: Manifold, clock: Schedule, x_0: Tensor, x_1: Tensor) -> tuple[Tensor, Tensor]:
