@@ -120,6 +120,20 @@ class Manifold(ABC):
         zero = n == 0
         return torch.where(zero, n, torch.where(zero, torch.ones_like(n), n).sqrt())
 
+    def squared_distances(self, x: Tensor, y: Tensor) -> Tensor:
+        """|log(x_i, y_j)|^2 (..., n, m) of all pairs of points x (..., n, point_dim) and y (..., m, point_dim).
+
+        Right to the rounding of the numbers' squares, for costs and kernels: where points nearly coincide,
+        ``distance`` keeps more digits.
+        """
+        # By blocks of rows: all pairs of 1024 chunks at once would take gigabytes.
+        rows = max(1, 2**20 // max(1, y[..., 0].numel()))
+        blocks = [
+            self.squared_norm(self.log(block.unsqueeze(-2), y.unsqueeze(-3)))
+            for block in x.split(rows, dim=-2)
+        ]
+        return torch.cat(blocks, dim=-2)
+
     def check(self, x: Tensor) -> Tensor:
         """x itself, or a sentence about what is wrong with its shape, dtype or values. Waits for the device."""
         check_last_axis(x, self.point_dim, f"points of {self}")

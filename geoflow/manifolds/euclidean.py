@@ -81,6 +81,12 @@ class Euclidean(Manifold):
         """|v|^2 / scale^2."""
         return (v * v).sum(-1) / self.scale**2
 
+    def squared_distances(self, x: Tensor, y: Tensor) -> Tensor:
+        """|x_i|^2 + |y_j|^2 - 2 x_i . y_j, over scale^2, of all pairs."""
+        check_last_axis(x, self.n, f"points of {self}")
+        check_last_axis(y, self.n, f"points of {self}")
+        return squared_gaps(x, y) / self.scale**2
+
     def project(self, x: Tensor) -> Tensor:
         """x: every n numbers are a point."""
         check_last_axis(x, self.n, f"points of {self}")
@@ -99,3 +105,11 @@ class Euclidean(Manifold):
     def from_features(self, f: Tensor) -> Tensor:
         """f."""
         return self.project(f)
+
+
+def squared_gaps(x: Tensor, y: Tensor) -> Tensor:
+    """|x_i - y_j|^2 (..., n, m) of vectors x (..., n, d) and y (..., m, d), by one matrix product."""
+    origin = y.mean(-2, keepdim=True)  # far from the origin the squares would cancel
+    x, y = x - origin, y - origin
+    squares = (x * x).sum(-1).unsqueeze(-1) + (y * y).sum(-1).unsqueeze(-2)
+    return (squares - 2 * x @ y.mT).clamp(min=0)

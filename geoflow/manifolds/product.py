@@ -108,6 +108,14 @@ class Product(Manifold):
             first = first + term
         return first
 
+    def squared_distances(self, x: Tensor, y: Tensor) -> Tensor:
+        """The sum over the factors."""
+        parts = zip(self.factors, self.split_points(x), self.split_points(y), strict=True)
+        first, *rest = [factor.squared_distances(a, b) for factor, a, b in parts]
+        for term in rest:
+            first = first + term
+        return first
+
     def project(self, x: Tensor) -> Tensor:
         """Each factor's projection."""
         parts = zip(self.factors, self.split_points(x), strict=True)

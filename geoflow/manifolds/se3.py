@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 
 from geoflow.lie import se3, series
-from geoflow.manifolds.base import Manifold, check_unit
+from geoflow.manifolds.base import Manifold, check_last_axis, check_unit
+from geoflow.manifolds.euclidean import squared_gaps
+from geoflow.manifolds.so3 import half_turns
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,26 @@ class SE3(Manifold):
         squares = v * v
         return squares[..., :3].sum(-1) / self.length**2 + squares[..., 3:].sum(-1)
 
+    def squared_distances(self, x: Tensor, y: Tensor) -> Tensor:
+        """theta^2 + ((p . a)^2 + g (|p|^2 - (p . a)^2)) / length^2 of all pairs, g = (theta/2)^2 / sin^2(theta/2).
+
+        p and the axis a of the turn from x_i to y_j in world axes, where their product is bilinear in what
+        belongs to x_i and what belongs to y_j: three matrix products and no logarithm of a pose.
+        """
+        check_last_axis(x, 7, f"points of {self}")
+        check_last_axis(y, 7, f"points of {self}")
+        origin = y[..., :3].mean(-2, keepdim=True)
+        (p, q), (r, s) = x.split([3, 4], dim=-1), y.split([3, 4], dim=-1)
+        p, r = p - origin, r - origin
+        squared, sine = half_turns(q, s)
+        g = squared / sine
+        # sin(theta/2) a is the vector part of s q^-1; its product with r, then with -p.
+        of_y = torch.cat([(r * s[..., 1:]).sum(-1, keepdim=True), -_turned(r, s)], dim=-1)
+        of_x = torch.cat([(p * q[..., 1:]).sum(-1, keepdim=True), -_turned(p, q)], dim=-1)
+        along = torch.cat([q, of_x], dim=-1) @ torch.cat([of_y, s], dim=-1).mT
+        along = along.square() / sine
+        return 4 * squared + (g * squared_gaps(p, r) + (1 - g) * along) / self.length**2
+
     def project(self, x: Tensor) -> Tensor:
         """The pose with its quaternion scaled to unit norm."""
         return se3.normalise(x)
@@ -103,6 +125,11 @@ class SE3(Manifold):
         super().check(x)
         check_unit(x[..., 3:], str(self))
         return x
+
+
+def _turned(p: Tensor, q: Tensor) -> Tensor:
+    """w p + p x v, for a quaternion (w, v)."""
+    return q[..., :1] * p + torch.linalg.cross(p, q[..., 1:])
 
 
 def _apply(matrix: Tensor, v: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from geoflow.lie import series, so3
-from geoflow.manifolds.base import Manifold, check_unit
+from geoflow.manifolds.base import Manifold, check_last_axis, check_unit
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,10 @@ class SO3(Manifold):
         """|omega|^2."""
         return (v * v).sum(-1)
 
+    def squared_distances(self, x: Tensor, y: Tensor) -> Tensor:
+        """(2 arccos |q_i . r_j|)^2 of all pairs."""
+        return 4 * half_turns(x, y)[0]
+
     def project(self, x: Tensor) -> Tensor:
         """x / |x|."""
         return so3.normalise(x)
@@ -99,6 +103,16 @@ class SO3(Manifold):
         super().check(x)
         check_unit(x, str(self))
         return x
+
+
+def half_turns(q: Tensor, r: Tensor) -> tuple[Tensor, Tensor]:
+    """((theta/2)^2, sin^2(theta/2)), each (..., n, m), of all pairs of rotations."""
+    check_last_axis(q, 4, "rotations of SO3()")
+    check_last_axis(r, 4, "rotations of SO3()")
+    cosine = (q @ r.mT).abs()
+    # Just below 1 the ratio of the two is still 1; at 1 it would be 0/0.
+    cosine = cosine.clamp(max=1 - torch.finfo(cosine.dtype).eps)
+    return cosine.arccos().square(), (1 - cosine) * (1 + cosine)
 
 
 def _apply(matrix: Tensor, v: Tensor) -> Tensor:

@@ -235,3 +235,17 @@ def test_jacobian_is_the_derivative_of_exp(manifold, angle):
     # J_l = Ad(Exp(w)) J_r, and J_l(w) = J_r(-w).
     left = manifold.jacobian(-w, v)
     torch.testing.assert_close(manifold.adjoint(w, manifold.jacobian(w, v)), left, rtol=0, atol=1e-11)
+
+
+@manifolds
+@dtypes
+@pytest.mark.parametrize("angle", ANGLES)
+def test_squared_distances_of_all_pairs(manifold, angle, dtype):
+    """squared_distances(x, y)[i, j] = |log(x_i, y_j)|^2, also of coincident points, for each chunk step."""
+    x = points(manifold, dtype, 10).reshape(2, 5, -1)
+    y = torch.cat([x[:, :2], manifold.exp(x, tangents(manifold, angle, dtype, 10).reshape(2, 5, -1))], dim=1)
+    found = manifold.squared_distances(x, y)
+    expected = manifold.squared_norm(manifold.log(x.unsqueeze(-2), y.unsqueeze(-3)))
+    assert found.shape == (2, 5, 7)
+    # A difference of squares: right to the rounding of the largest of them.
+    assert torch.allclose(found, expected, rtol=0, atol=10 * ROUNDING[dtype] * float(expected.max()))
