@@ -35,8 +35,8 @@ class PolicyConfig:
     prior: str = "gaussian"
     """Where noise starts: gaussian (wrapped, width taken from data) or haar (uniform rotations)."""
     target: str = "endpoint"
-    """What the network predicts: endpoint (the chunk where the path ends), velocity (flow only) or noise (the
-    epsilon of DDPM, ddpm only)."""
+    """What the network predicts: endpoint (the chunk where the path ends), velocity (flow only), noise or v (the
+    epsilon and the v of DDPM, ddpm only)."""
     solver: str = "auto"
     """flow: euler, midpoint. ddpm: ddpm, ddim, dpmsolver++. auto: euler, ddim."""
     nfe: int = 10

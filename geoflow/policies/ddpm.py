@@ -1,32 +1,155 @@
-"""DDPMPolicy: Diffusion Policy on position + 6D rotation + extras, the baseline.
+"""DDPM on R^n, and DDPMPolicy: Diffusion Policy on position + 6D rotation + extras, the baseline.
 
 The recipe of Chi et al. 2023: 100 training steps, squared-cosine schedule, clipped samples. Theirs predicts the
 noise (target "noise"); with the target "endpoint" the network predicts what it predicts in a flow, and the two
-differ in the path alone. This is the only file that counts diffusion steps k = 99 ... 0; the network is told
-t = 1 - k / 100, so that t = 1 is data as everywhere else.
+differ in the path alone; "v" lies between (Salimans and Ho 2022). This is the only file that counts diffusion
+steps k = 99 ... 0; the network is told t = 1 - k / 100, so that t = 1 is data as everywhere else.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from geoflow.data.chunks import Chunks
+from geoflow.flows.batches import sample_shape
+from geoflow.flows.flow import Network
 from geoflow.flows.noise import Generators, randn
 from geoflow.policies.base import Policy, PolicySpec
 from geoflow.policies.config import PolicyConfig
 
 DIFFUSION_STEPS = 100
 SOLVERS = ("ddpm", "ddim", "dpmsolver++")
-PREDICTIONS = {"noise": "epsilon", "endpoint": "sample"}
+PREDICTIONS = {"noise": "epsilon", "endpoint": "sample", "v": "v_prediction"}
 """What the network predicts: our word -> the word of diffusers."""
 
 
+@dataclass(frozen=True, eq=False)
+class DDPM:
+    """Denoising diffusion of vectors (Ho et al. 2020): y_k = sqrt(a_k) y + sqrt(1 - a_k) eps, y = (x_1 - mean) / scale.
+
+    The counterpart of ``Flow(Euclidean(n))``, with the same network and the same calls; solvers from diffusers.
+
+        diffusion = DDPM.fit(data, target="v")
+        loss = diffusion.loss(net, data, cond=cond).mean()
+        x = diffusion.sample(net, cond=cond, nfe=10, solver="dpmsolver++")
+
+    The network sees y_k (B, ..., n) and t = 1 - k / 100, and predicts, for a = a_k,
+    "noise": eps; "endpoint": y; "v": sqrt(a) eps - sqrt(1 - a) y (Salimans and Ho 2022, appendix D).
+
+    Args:
+        target: noise, endpoint or v.
+        mean: Centre of the data, shape (..., n).
+        scale: Width of the data, likewise.
+        clip: Largest |y| of the data; ddpm and ddim clip their estimates of y to it.
+        keep: a_k for k = 0 ... 99, falling; the squared cosine (Nichol and Dhariwal 2021) by default.
+
+    Raises:
+        ValueError: an unknown target.
+    """
+
+    target: str
+    mean: Tensor
+    scale: Tensor
+    clip: Tensor
+    keep: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        if self.target not in PREDICTIONS:
+            raise ValueError(f"target={self.target!r}; a diffusion predicts one of {', '.join(PREDICTIONS)}.")
+
+    @classmethod
+    def fit(cls, x_1: Tensor, target: str = "noise") -> DDPM:
+        """For data x_1 (N, ..., n): its mean, width and range."""
+        mean, scale = x_1.mean(0), x_1.std(0).clamp(min=1e-6)
+        return cls(target, mean, scale, ((x_1 - mean) / scale).abs().max())
+
+    def loss(self, net: Network, x_1: Tensor, cond: Any = None, *, generator: Generators = None) -> Tensor:
+        """Squared error of the prediction, mean over all but the batch, shape (B,); Ho et al. 2020, eq. (14).
+
+        Args:
+            net: The network.
+            x_1: Data, shape (B, ..., n).
+            cond: Handed to the network as it is.
+            generator: Source of randomness.
+        """
+        y = (x_1 - self.mean) / self.scale
+        eps = randn(y.shape, generator, like=y)
+        single = generator if isinstance(generator, torch.Generator) else None
+        k = torch.randint(DIFFUSION_STEPS, (len(y),), generator=single, device=single and single.device)
+        k = k.to(y.device)
+        keep = self._keep(y)[k].reshape(-1, *(1,) * (y.dim() - 1))
+        noisy = keep.sqrt() * y + (1 - keep).sqrt() * eps
+        wanted = {
+            "noise": eps,
+            "endpoint": y,
+            "v": keep.sqrt() * eps - (1 - keep).sqrt() * y,
+        }[self.target]
+        return (net(noisy, _time(k, y), cond) - wanted).square().flatten(1).mean(1)
+
+    def sample(
+        self,
+        net: Network,
+        cond: Any = None,
+        *,
+        horizon: int | Sequence[int] = (),
+        batch: int | None = None,
+        nfe: int = 10,
+        solver: str = "ddim",
+        generator: Generators = None,
+        path: bool = False,
+    ) -> Tensor:
+        """Denoise from N(0, I) to points of shape (B, *horizon, n).
+
+        Args:
+            net: The network.
+            cond: Handed to the network; its first axis gives B where it is a tensor.
+            horizon: Inner axes of a sample.
+            batch: B, where ``cond`` does not give it.
+            nfe: Network evaluations, one a step.
+            solver: ddpm (ancestral, stochastic), ddim (deterministic) or dpmsolver++ (of second order).
+            generator: Source of randomness, or one generator per batch element.
+            path: Return all states, shape (nfe + 1, B, *horizon, n).
+
+        Raises:
+            ValueError: B is not given; an unknown solver; fewer than 1 or more than 100 evaluations.
+        """
+        if solver not in SOLVERS:
+            raise ValueError(f"solver={solver!r}; a diffusion is sampled by one of {', '.join(SOLVERS)}.")
+        if not 1 <= nfe <= DIFFUSION_STEPS:
+            raise ValueError(f"nfe={nfe}; this diffusion is sampled in 1 to {DIFFUSION_STEPS} steps.")
+        shape = sample_shape(cond, batch, horizon)
+        scheduler = _scheduler(solver, PREDICTIONS[self.target], float(self.clip))
+        scheduler.set_timesteps(nfe, device=self.mean.device)
+        y = randn((*shape, self.mean.shape[-1]), generator, like=self.mean)
+        # diffusers draws from one generator or a list of them; only the ancestral solver draws at all.
+        draws: dict[str, Any] = {}
+        if solver == "ddpm":
+            several = generator is not None and not isinstance(generator, torch.Generator)
+            draws["generator"] = list(generator) if several else generator  # type: ignore[arg-type]
+        states = [y]
+        for k in scheduler.timesteps:
+            predicted = net(y, _time(k.expand(len(y)), y), cond)
+            y = scheduler.step(predicted, k, y, **draws).prev_sample
+            states.append(y)
+        y = torch.stack(states) if path else y
+        return y * self.scale + self.mean
+
+    def _keep(self, like: Tensor) -> Tensor:
+        return (_squared_cosine() if self.keep is None else self.keep).to(like)
+
+
+def _time(k: Tensor, like: Tensor) -> Tensor:
+    return 1 - k.to(like.dtype) / DIFFUSION_STEPS
+
+
 class DDPMPolicy(Policy):
-    """Denoising diffusion of the standardised features of a chunk; solvers from diffusers."""
+    """Denoising diffusion of the standardised features of a chunk."""
 
     clip: Tensor
     alphas_cumprod: Tensor
@@ -41,60 +164,42 @@ class DDPMPolicy(Policy):
             )
         super().__init__(replace(config, manifold="Euclidean"), spec)
         self.register_buffer("clip", torch.ones(()))
-        self.register_buffer("alphas_cumprod", _scheduler("ddpm", "sample", 1.0).alphas_cumprod.clone())
+        self.register_buffer("alphas_cumprod", _squared_cosine().clone())
+
+    @property
+    def diffusion(self) -> DDPM:
+        """The diffusion of chunks, with the present statistics."""
+        return DDPM(self.config.target, self.chunk_mean, self.chunk_scale, self.clip, self.alphas_cumprod)
 
     def fit(self, chunks: Chunks, samples: int = 8192) -> None:
         """Take units, centres, widths and the range of the data from demonstrations."""
         super().fit(chunks, samples)
         batch = chunks.sample(samples)
-        self.clip.copy_(self._standardised(self.to_space(batch.obs, batch.actions)).abs().max())
+        y = (self.to_space(batch.obs, batch.actions) - self.chunk_mean) / self.chunk_scale
+        self.clip.copy_(y.abs().max())
 
     def chunk_loss(self, x_1: Tensor, cond: Tensor, generator: Generators) -> Tensor:
-        """| eps_theta - eps |^2, or the same of the chunk, mean over it, shape (B,); Ho et al. 2020, eq. (14)."""
-        y = self._standardised(x_1)
-        eps = randn(y.shape, generator, like=y)
-        single = generator if isinstance(generator, torch.Generator) else None
-        k = torch.randint(DIFFUSION_STEPS, (len(y),), generator=single, device=single and single.device).to(
-            y.device
-        )
-        keep = self.alphas_cumprod[k][:, None, None]
-        noisy = keep.sqrt() * y + (1 - keep).sqrt() * eps
-        wanted = eps if self.config.target == "noise" else y
-        return (self._predict(noisy, k, cond) - wanted).square().mean((1, 2))
+        """Denoising loss (B,)."""
+        return self.diffusion.loss(self.net, x_1, cond, generator=generator)
 
     def sample_chunk(
         self, cond: Tensor, nfe: int, solver: str, generator: Generators, *, path: bool = False
     ) -> Tensor:
         """Denoise from N(0, I) in ``nfe`` steps of ``solver``: ddpm, ddim or dpmsolver++."""
-        if solver not in SOLVERS:
-            raise ValueError(
-                f"solver={solver!r}; a diffusion policy is sampled by one of {', '.join(SOLVERS)}."
-            )
-        if nfe > DIFFUSION_STEPS:
-            raise ValueError(
-                f"nfe={nfe}; this diffusion has {DIFFUSION_STEPS} steps, the most that can be taken."
-            )
-        scheduler = _scheduler(solver, PREDICTIONS[self.config.target], float(self.clip))
-        scheduler.set_timesteps(nfe, device=cond.device)
-        y = randn((len(cond), *self.chunk_mean.shape), generator, like=self.chunk_mean)
-        # diffusers draws from one generator or a list of them; only the ancestral solver draws at all.
-        draws: dict[str, Any] = {}
-        if solver == "ddpm":
-            several = generator is not None and not isinstance(generator, torch.Generator)
-            draws["generator"] = list(generator) if several else generator  # type: ignore[arg-type]
-        states = [y]
-        for k in scheduler.timesteps:
-            predicted = self._predict(y, k.expand(len(y)), cond)
-            y = scheduler.step(predicted, k, y, **draws).prev_sample
-            states.append(y)
-        y = torch.stack(states) if path else y
-        return y * self.chunk_scale + self.chunk_mean
+        return self.diffusion.sample(
+            self.net,
+            cond,
+            horizon=self.config.horizon,
+            nfe=nfe,
+            solver=solver,
+            generator=generator,
+            path=path,
+        )
 
-    def _standardised(self, x_1: Tensor) -> Tensor:
-        return (x_1 - self.chunk_mean) / self.chunk_scale
 
-    def _predict(self, noisy: Tensor, k: Tensor, cond: Tensor) -> Tensor:
-        return self.net(noisy, 1 - k.to(noisy.dtype) / DIFFUSION_STEPS, cond)
+@lru_cache(maxsize=1)
+def _squared_cosine() -> Tensor:
+    return _scheduler("ddpm", "sample", 1.0).alphas_cumprod
 
 
 def _scheduler(solver: str, prediction: str, clip: float) -> Any:

@@ -2,33 +2,149 @@
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from geoflow.data.chunks import Chunks
 from geoflow.policies.base import PolicySpec
 from geoflow.policies.checkpoint import build_policy
 from geoflow.policies.config import PolicyConfig
+from geoflow.policies.ddpm import DDPM, DIFFUSION_STEPS
 
 MEAN, STD = 0.2, 0.3
+TARGETS = ["noise", "endpoint", "v"]
 
 
-@pytest.mark.parametrize("target", ["noise", "endpoint"])
+def keep(t):
+    """a_k of the squared cosine at the time that the network is told, from its own formula."""
+    k = torch.round((1 - t) * DIFFUSION_STEPS).long()
+    bar = torch.cos((torch.arange(101).double() / 100 + 0.008) / 1.008 * torch.pi / 2) ** 2
+    return (1 - (1 - bar[1:] / bar[:-1]).clamp(max=0.999)).cumprod(0)[k]
+
+
+def exact(target, mean=0.0, std=1.0):
+    """y_k = sqrt(a) y + sqrt(1 - a) eps with y ~ N(mean, std^2): E[y | y_k] is linear in y_k, and so is the rest."""
+
+    def net(noisy, t, cond):
+        a = keep(t).to(noisy).reshape(-1, *(1,) * (noisy.dim() - 1))
+        y = mean + a.sqrt() * std**2 / (a * std**2 + 1 - a) * (noisy - a.sqrt() * mean)
+        eps = (noisy - a.sqrt() * y) / (1 - a).sqrt()
+        return {"noise": eps, "endpoint": y, "v": a.sqrt() * eps - (1 - a).sqrt() * y}[target]
+
+    return net
+
+
+def plain(target):
+    """A diffusion of data that it does not standardise."""
+    one = torch.ones(2).double()
+    return DDPM(target, 0 * one, one, torch.tensor(10.0))
+
+
+@pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize(
     ("solver", "nfe", "tolerance"), [("ddpm", 100, 0.03), ("ddim", 50, 0.03), ("dpmsolver++", 20, 0.06)]
 )
-def test_exact_predictions_sample_the_data(demos, target, solver, nfe, tolerance):
-    """y_k = sqrt(a) y + sqrt(1 - a) eps with y ~ N(m, s^2): E[y | y_k] and E[eps | y_k] are linear in y_k."""
+def test_exact_predictions_sample_the_data(target, solver, nfe, tolerance):
+    net = exact(target, MEAN, STD)
+    generator = torch.Generator().manual_seed(0)
+    x = plain(target).sample(net, batch=4000, nfe=nfe, solver=solver, generator=generator)
+    assert x.shape == (4000, 2)
+    assert float(x.mean()) == pytest.approx(MEAN, abs=tolerance)
+    assert float(x.std()) == pytest.approx(STD, abs=tolerance)
+
+
+@pytest.mark.parametrize("solver", ["ddpm", "ddim", "dpmsolver++"])
+@pytest.mark.parametrize("nfe", [1, 4, 10])
+def test_noise_endpoint_and_v_are_one_denoiser_in_three_words(solver, nfe):
+    """From the same noise the exact denoiser takes the same steps, whatever it predicts."""
+    noise, endpoint, v = (
+        plain(target).sample(
+            exact(target, MEAN, STD),
+            batch=50,
+            horizon=3,
+            nfe=nfe,
+            solver=solver,
+            generator=torch.Generator().manual_seed(0),
+            path=True,
+        )
+        for target in TARGETS
+    )
+    assert noise.shape == (nfe + 1, 50, 3, 2)
+    torch.testing.assert_close(endpoint, v, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(endpoint, noise, atol=1e-3, rtol=1e-3)  # epsilon is divided by sqrt(a) = 5e-5
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_the_loss_of_the_exact_prediction_is_its_conditional_variance(target):
+    """Var(y | y_k) = s^2 (1 - a) / (a s^2 + 1 - a); of eps that times a / (1 - a), of v that over 1 - a."""
+    x_1 = MEAN + STD * torch.randn(100_000, 2, generator=torch.Generator().manual_seed(0)).double()
+    loss = plain(target).loss(exact(target, MEAN, STD), x_1, generator=torch.Generator().manual_seed(1))
+    a = keep(1 - torch.arange(100).double() / 100)
+    of_y = STD**2 * (1 - a) / (a * STD**2 + 1 - a)
+    least = {"noise": of_y * a / (1 - a), "endpoint": of_y, "v": of_y / (1 - a)}[target].mean()
+    assert loss.shape == (100_000,)
+    assert float(loss.mean()) == pytest.approx(float(least), rel=0.02)
+
+
+def test_fitted_units_are_undone():
+    """The network sees data of mean 0 and width 1; samples come in the units of the data."""
+    generator = torch.Generator().manual_seed(0)
+    x_1 = torch.tensor([5.0, -1.0]) + torch.tensor([0.1, 30.0]) * torch.randn(4000, 2, generator=generator)
+    x = DDPM.fit(x_1, "v").sample(exact("v"), torch.zeros(4000, 1), nfe=50, generator=generator)
+    torch.testing.assert_close(x.mean(0), x_1.mean(0), atol=1.5, rtol=0.02)
+    torch.testing.assert_close(x.std(0), x_1.std(0), atol=0, rtol=0.05)
+
+
+def test_what_a_diffusion_does_not_know_is_refused():
+    with pytest.raises(ValueError, match="noise, endpoint, v"):
+        plain("velocity")
+    with pytest.raises(ValueError, match="ddpm, ddim"):
+        plain("v").sample(exact("v"), batch=1, solver="euler")
+    for nfe in (0, 101):
+        with pytest.raises(ValueError, match="1 to 100"):
+            plain("v").sample(exact("v"), batch=1, nfe=nfe)
+    with pytest.raises(ValueError, match=r"batch=\.\.\."):
+        plain("v").sample(exact("v"))
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_the_policy_samples_its_chunks_by_the_diffusion(demos, target):
+    """In the units of the policy; and a checkpoint holds the statistics under the names it always had."""
     config = PolicyConfig(
         type="ddpm", manifold="Euclidean", target=target, width=32, depth=1, horizon=8, execute=4
     )
     policy = build_policy(config, PolicySpec.of(Chunks(demos, 8)))
-    policy.clip.fill_(10.0)
+    policy.fit(Chunks(demos, 8))
+    names = {"clip", "alphas_cumprod", "chunk_mean", "chunk_scale"}
+    assert names <= set(policy.state_dict())
+    assert not any("diffusion" in name for name in policy.state_dict())
+    policy.net = Whole(exact(target))
+    chunks = policy.sample_chunk(torch.zeros(400, 1), 50, "ddim", torch.Generator().manual_seed(0))
+    y = (chunks - policy.chunk_mean) / policy.chunk_scale
+    assert float(y.mean()) == pytest.approx(0, abs=0.03)
+    # What the data never reach is clipped, so the width falls a little short of 1.
+    assert 0.9 < float(y.std()) < 1.03
 
-    def exact(noisy, k, cond):
-        a = policy.alphas_cumprod[k][:, None, None]
-        y = MEAN + a.sqrt() * STD**2 / (a * STD**2 + 1 - a) * (noisy - a.sqrt() * MEAN)
-        return y if target == "endpoint" else (noisy - a.sqrt() * y) / (1 - a).sqrt()
 
-    policy._predict = exact
-    chunks = policy.sample_chunk(torch.zeros(400, 1), nfe, solver, torch.Generator().manual_seed(0))
-    assert float(chunks.mean()) == pytest.approx(MEAN, abs=tolerance)
-    assert float(chunks.std()) == pytest.approx(STD, abs=tolerance)
+class Whole(torch.nn.Module):
+    """A function as a network."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.forward = function
+
+
+def test_checkpoints_of_before_the_third_target_load(demos, tmp_path):
+    """The tensors of an earlier policy, named one by one, fit the present one."""
+    config = PolicyConfig(type="ddpm", manifold="Euclidean", width=32, depth=1, horizon=8, execute=4)
+    build = lambda: build_policy(config, PolicySpec.of(Chunks(demos, 8)))  # noqa: E731
+    old = {name: x for name, x in build().state_dict().items() if not name.startswith(("net.", "encoder."))}
+    assert set(old) == {
+        "length", "extras_mean", "extras_scale", "chunk_mean", "chunk_scale", "feature_mean", "feature_scale",
+        "clip", "alphas_cumprod",
+    }  # fmt: skip
+    policy = build()
+    policy.clip.fill_(3.0)
+    save_file(policy.state_dict(), tmp_path / "model.safetensors")
+    again = build()
+    again.load_state_dict(load_file(tmp_path / "model.safetensors"))
+    assert float(again.diffusion.clip) == 3.0

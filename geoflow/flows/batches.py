@@ -1,0 +1,27 @@
+"""How many samples: the leading shape (B, *horizon) of what is drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+
+
+def sample_shape(cond: Any, batch: int | None, horizon: int | Sequence[int]) -> tuple[int, ...]:
+    """(B, *horizon), B from ``batch`` or else from the first axis of ``cond``.
+
+    Raises:
+        ValueError: neither says how many, or they disagree.
+    """
+    inner = (horizon,) if isinstance(horizon, int) else tuple(horizon)
+    if not isinstance(cond, Tensor):
+        if batch is None:
+            raise ValueError("how many samples? Give batch=..., or cond as a tensor of shape (B, ...).")
+        return (batch, *inner)
+    if batch not in (None, len(cond)):
+        raise ValueError(
+            f"batch={batch}, but cond has {len(cond)} rows; leave batch out, or repeat cond with "
+            "cond.repeat_interleave."
+        )
+    return (len(cond), *inner)
