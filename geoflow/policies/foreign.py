@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from difflib import get_close_matches
 from importlib import import_module
-from typing import TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
@@ -25,22 +25,12 @@ def import_class(option: str, name: str, base: type[T], known: Iterable[str]) ->
         ValueError: no such module or class, one that is no subclass of ``base``, one that is
             abstract, or a misspelt name of ours.
     """
-    module, colon, attribute = name.partition(":")
-    if not colon:
+    if ":" not in name:
         known = list(known)
         raise ValueError(
-            f"{option}={name!r}; it is one of {', '.join(known)}, or module:Class of your own.{_hint(name, known)}"
+            f"{option}={name!r}; it is one of {', '.join(known)}, or module:Class of your own.{hint(name, known)}"
         )
-    try:
-        found = import_module(module)
-    except (ImportError, ValueError, TypeError) as error:  # the latter two for an empty or a relative name
-        raise ValueError(
-            f"{option}={name!r}; module {module!r} cannot be imported ({error}). Install it, or put its folder "
-            "on PYTHONPATH."
-        ) from error
-    kind = getattr(found, attribute, None)
-    if kind is None:
-        raise ValueError(f"{option}={name!r}; {module} has no {attribute!r}.{_hint(attribute, dir(found))}")
+    kind = import_attribute(option, name)
     if not (isinstance(kind, type) and issubclass(kind, base)):
         raise ValueError(
             f"{option}={name!r}; expected a subclass of {base.__module__}.{base.__name__}, and that is none."
@@ -51,6 +41,27 @@ def import_class(option: str, name: str, base: type[T], known: Iterable[str]) ->
     return kind
 
 
-def _hint(name: str, known: Iterable[str]) -> str:
+def import_attribute(option: str, name: str) -> Any:
+    """What ``module:Name`` stands for.
+
+    Raises:
+        ValueError: no such module, or nothing of that name in it.
+    """
+    module, _, attribute = name.partition(":")
+    try:
+        found = import_module(module)
+    except (ImportError, ValueError, TypeError) as error:  # the latter two for an empty or a relative name
+        raise ValueError(
+            f"{option}={name!r}; module {module!r} cannot be imported ({error}). Install it, or put its folder "
+            "on PYTHONPATH."
+        ) from error
+    value = getattr(found, attribute, None)
+    if value is None:
+        raise ValueError(f"{option}={name!r}; {module} has no {attribute!r}.{hint(attribute, dir(found))}")
+    return value
+
+
+def hint(name: str, known: Iterable[str]) -> str:
+    """A guess at what was meant, or nothing."""
     close = get_close_matches(name, list(known), 1)
     return f" Did you mean {close[0]}?" if close else ""
