@@ -16,7 +16,7 @@ from geoflow.flows.integrators import (
     rkmk4,
 )
 from geoflow.flows.likelihood import log_prob
-from geoflow.flows.paths import Geodesic, Path, PathSample
+from geoflow.flows.paths import BrownianBridge, Diffusion, Geodesic, Path, PathSample, SigmaMin
 from geoflow.flows.priors import (
     IGSO3,
     Brownian,
@@ -29,19 +29,24 @@ from geoflow.flows.priors import (
     SquaredExponential,
     WrappedGaussian,
 )
-from geoflow.flows.schedules import Cosine, Exponential, Linear, Power
+from geoflow.flows.schedules import VE, CondOT, Cosine, CosineVP, Exponential, Linear, LinearVP, Power
 from geoflow.flows.times import Beta, LogitNormal, Times, uniform_times
 from geoflow.flows.transport import ConditionalTransport, OptimalTransport
 
 __all__ = [
     "IGSO3",
     "INTEGRATORS",
+    "VE",
     "Adaptive",
     "Beta",
     "Brownian",
+    "BrownianBridge",
+    "CondOT",
     "ConditionalTransport",
     "Cosine",
+    "CosineVP",
     "Coupling",
+    "Diffusion",
     "Exponential",
     "Flow",
     "FullGaussian",
@@ -50,6 +55,7 @@ __all__ = [
     "HaarUniform",
     "Integrator",
     "Linear",
+    "LinearVP",
     "LogitNormal",
     "OptimalTransport",
     "OrnsteinUhlenbeck",
@@ -58,6 +64,7 @@ __all__ = [
     "Power",
     "Prior",
     "RandomWalk",
+    "SigmaMin",
     "SquaredExponential",
     "Times",
     "WrappedGaussian",
