@@ -9,8 +9,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 
+def renderer(model: mujoco.MjModel, width: int, height: int) -> mujoco.Renderer:
+    """MuJoCo's renderer of one model; raises RuntimeError in one sentence where no OpenGL can be had."""
+    try:
+        return mujoco.Renderer(model, height, width)
+    except Exception as error:  # PyOpenGL, EGL and GLFW each raise kinds of their own
+        raise RuntimeError(
+            "rendering needs OpenGL, which could not be started here "
+            f"({type(error).__name__}: {error}); on a headless Debian or Ubuntu `apt-get install "
+            "libegl1 libgl1-mesa-dri` gives software EGL, and all but pictures works without it."
+        ) from error
+
+
 class FrameRenderer:
-    """Lazy RGB renderer of one model; raises RuntimeError in one sentence where no OpenGL can be had."""
+    """Lazy RGB frames of one camera."""
 
     def __init__(self, model: mujoco.MjModel, width: int, height: int, camera: str) -> None:
         self.model, self.width, self.height, self.camera = model, width, height, camera
@@ -19,14 +31,7 @@ class FrameRenderer:
     def render(self, data: mujoco.MjData) -> NDArray[np.uint8]:
         """One frame (height, width, 3), uint8."""
         if self._renderer is None:
-            try:
-                self._renderer = mujoco.Renderer(self.model, self.height, self.width)
-            except Exception as error:  # PyOpenGL, EGL and GLFW each raise kinds of their own
-                raise RuntimeError(
-                    "rendering needs OpenGL, which could not be started here "
-                    f"({type(error).__name__}: {error}); on a headless Debian or Ubuntu `apt-get install "
-                    "libegl1 libgl1-mesa-dri` gives software EGL, and all but pictures works without it."
-                ) from error
+            self._renderer = renderer(self.model, self.width, self.height)
         self._renderer.update_scene(data, camera=self.camera)
         return self._renderer.render().copy()
 

@@ -41,9 +41,13 @@ def _finger(name: str, side: int) -> str:
     return f'<body name="{name}" gravcomp="1">{joint}{shaft}{pad}</body>'
 
 
+# The wrist camera looks over the hand at the finger tips; its upper edge is the hand's x.
+_WRIST_CAMERA = '<camera name="wrist" pos=".075 0 -.095" xyaxes="0 1 0 .848 0 .530" fovy="75"/>'
+
 # The hand's frame is the TCP: z points out of the hand (approach), y is the direction the fingers close in.
 _HAND = (
-    box((0.022, 0.055, 0.022), (0, 0, -0.078), material="shell", mass=0.45, **_ROBOT)
+    _WRIST_CAMERA
+    + box((0.022, 0.055, 0.022), (0, 0, -0.078), material="shell", mass=0.45, **_ROBOT)
     + box((0.023, 0.040, 0.006), (0, 0, -0.054), material="joint", class_="visual")
     + '<geom type="cylinder" size=".030 .012" pos="0 0 -.112" material="joint" class="visual"/>'
     + _finger("finger_left", 1)
@@ -67,6 +71,7 @@ class Robot(ABC):
 
     bodies: tuple[str, ...]
     sections: tuple[str, ...]
+    fixed_base: bool
 
     def __init__(self, model: mujoco.MjModel) -> None:
         self.model = model
@@ -127,6 +132,7 @@ _INERTIA = '<inertial pos="0 0 0" mass=".6" diaginertia=".004 .004 .003"/>'
 class FreeRobot(Robot):
     """A gripper welded to a mocap body: it goes wherever the target goes, 20 ms behind it."""
 
+    fixed_base = False
     bodies = (
         '<body name="target" mocap="true"/>',
         f'<body name="hand" gravcomp="1"><freejoint name="hand_free"/>{_INERTIA}{_HAND}</body>',
@@ -230,6 +236,7 @@ def _arm() -> str:
 class PandaRobot(Robot):
     """A Panda-like arm: damped-least-squares IK turns the TCP target into targets of position servos."""
 
+    fixed_base = True
     bodies = (
         '<body name="base"><geom type="cylinder" size=".075 .07" pos="0 0 .07" material="joint" contype="2"/>'
         f"{_arm()}</body>",

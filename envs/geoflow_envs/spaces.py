@@ -1,4 +1,4 @@
-"""The action space of end-effector poses: a Box whose samples are valid poses."""
+"""The action space of end-effector poses: a Box whose samples are valid poses, and the check of an action."""
 
 from __future__ import annotations
 
@@ -27,3 +27,31 @@ class PoseBox(Box):
         quaternion = self.np_random.standard_normal(4)
         action[3:7] = quaternion / np.linalg.norm(quaternion)
         return action
+
+
+def checked_action(action: Any, arms: int = 1) -> NDArray[np.float64]:
+    """The action in float64 with unit quaternions: one pose an arm (7), then one gripper command an arm.
+
+    Raises:
+        ValueError: a wrong shape, NaN or Inf, or a quaternion whose norm is outside [0.9, 1.1].
+    """
+    values = np.array(action, dtype=np.float64)
+    if values.shape != (8 * arms,):
+        layout = (
+            "x y z qw qx qy qz gripper" if arms == 1 else f"{arms} x (x y z qw qx qy qz), {arms} grippers"
+        )
+        raise ValueError(
+            f"an action has shape ({8 * arms},): {layout}; got {values.shape}. "
+            "One step takes one action, not a chunk."
+        )
+    if not np.isfinite(values).all():
+        raise ValueError(f"an action must be finite; got {values.tolist()}.")
+    for start in range(3, 7 * arms, 7):
+        length = float(np.linalg.norm(values[start : start + 4]))
+        if not 0.9 <= length <= 1.1:
+            raise ValueError(
+                f"the action's quaternion (qw qx qy qz, entries {start} to {start + 3}) must have a norm within "
+                f"[0.9, 1.1]; got {length:.3g}. Normalise it first."
+            )
+        values[start : start + 4] /= length
+    return values
