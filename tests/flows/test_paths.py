@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import geoflow as gf
-from geoflow.flows import Geodesic
+from geoflow.flows import Geodesic, Power
 
 SPACES = [
     gf.Euclidean(3),
@@ -44,3 +44,18 @@ def test_one_euler_step_is_exact_on_a_conditional_path(space):
     x_0, x_1 = points(space, 50, seed=1), points(space, 50, seed=2)
     xi = Geodesic()(space, x_0, x_1, torch.full((50,), 0.8, dtype=torch.float64)).v_t
     assert space.distance(space.exp(x_0, xi), x_1).max() < 1e-6
+
+
+@pytest.mark.parametrize("space", SPACES, ids=str)
+def test_a_velocity_says_where_the_path_ends(space):
+    """endpoint_of inverts velocity_to, with one clock or with one for each factor."""
+    x_0, x_1 = points(space, 50, seed=1), points(space, 50, seed=2)
+    t = torch.full((50,), 0.37, dtype=torch.float64)
+    clocks = [Power(2.0)]
+    if isinstance(space, gf.Product):
+        clocks.append(tuple(Power(1.0 + i) for i in range(len(space.factors))))
+    for clock in clocks:
+        path = Geodesic(clock)
+        sample = path(space, x_0, x_1, t)
+        assert space.distance(path.endpoint_of(space, sample.x_t, sample.v_t, t), x_1).max() < 1e-6
+        assert torch.allclose(path.velocity_to(space, sample.x_t, x_1, t), sample.v_t, atol=1e-6)

@@ -42,3 +42,10 @@ class Path(ABC):
             f"{type(self).__name__} does not say which velocity leads from x_t to x_1, which target='endpoint' "
             "needs. Give it a method velocity_to, or use target='velocity'."
         )
+
+    def endpoint_of(self, space: Manifold, x_t: Tensor, v_t: Tensor, t: Tensor) -> Tensor:
+        """Where the path through x_t with velocity v_t at time t ends: x_1 (..., point_dim)."""
+        raise NotImplementedError(
+            f"{type(self).__name__} does not say where a velocity leads. Give it a method endpoint_of, or train "
+            "with target='endpoint'."
+        )

@@ -66,11 +66,28 @@ class Geodesic(Path):
 
         return _by_factor(rest, space, self.clock, x_t, x_1)[0]
 
+    def endpoint_of(self, space: Manifold, x_t: Tensor, v_t: Tensor, t: Tensor) -> Tensor:
+        """x_t Exp((1 - kappa(t)) / kappa'(t) v_t): where the network sees the path end; for kappa'(t) > 0."""
+
+        def ahead(factor: Manifold, clock: Schedule, x_t: Tensor, v_t: Tensor) -> tuple[Tensor]:
+            kappa, rate = clock(t)
+            return (factor.exp(x_t, ((1 - kappa) / rate).to(x_t.dtype).unsqueeze(-1) * v_t),)
+
+        return _by_factor(ahead, space, self.clock, x_t, v_t, "split_tangents")[0]
+
 
 def _by_factor(
-    function: Callable[..., tuple[Tensor, ...]], space: Manifold, clock: Clock, x: Tensor, y: Tensor
+    function: Callable[..., tuple[Tensor, ...]],
+    space: Manifold,
+    clock: Clock,
+    x: Tensor,
+    y: Tensor,
+    split_y: str = "split_points",
 ) -> tuple[Tensor, ...]:
-    """function(space, clock, x, y) where there is one clock, else on each factor, results one after the other."""
+    """function(space, clock, x, y) where there is one clock, else on each factor, results one after the other.
+
+    x are points; y are too, or tangents, as the product's method ``split_y`` says.
+    """
     if not isinstance(clock, tuple):
         return function(space, clock, x, y)
     if not isinstance(space, Product):
@@ -86,8 +103,8 @@ def _by_factor(
             f"{space} has {len(space.factors)} factors and takes one clock or {len(space.factors)}; "
             f"got {len(clock)}."
         )
-    parts = zip(space.factors, clock, space.split_points(x), space.split_points(y), strict=True)
-    results = [_by_factor(function, *part) for part in parts]
+    parts = zip(space.factors, clock, space.split_points(x), getattr(space, split_y)(y), strict=True)
+    results = [_by_factor(function, *part, split_y) for part in parts]
     return tuple(torch.cat(columns, dim=-1) for columns in zip(*results, strict=True))
 
 
