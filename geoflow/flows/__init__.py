@@ -2,6 +2,7 @@
 
 from geoflow.flows.couplings import Coupling, independent
 from geoflow.flows.flow import Flow
+from geoflow.flows.flow_maps import Consistency, FlowMap, MeanFlow, Shortcut
 from geoflow.flows.guidance import drop_condition, guided
 from geoflow.flows.integrators import (
     INTEGRATORS,
@@ -11,6 +12,7 @@ from geoflow.flows.integrators import (
     dense_jump,
     euler,
     integrate,
+    learned_clock,
     midpoint,
     rkmk3,
     rkmk4,
@@ -29,6 +31,7 @@ from geoflow.flows.priors import (
     SquaredExponential,
     WrappedGaussian,
 )
+from geoflow.flows.reflow import Pairs, StepTimes
 from geoflow.flows.schedules import VE, CondOT, Cosine, CosineVP, Exponential, Linear, LinearVP, Power
 from geoflow.flows.times import Beta, LogitNormal, Times, uniform_times
 from geoflow.flows.transport import ConditionalTransport, OptimalTransport
@@ -43,12 +46,14 @@ __all__ = [
     "BrownianBridge",
     "CondOT",
     "ConditionalTransport",
+    "Consistency",
     "Cosine",
     "CosineVP",
     "Coupling",
     "Diffusion",
     "Exponential",
     "Flow",
+    "FlowMap",
     "FullGaussian",
     "GaussianProcess",
     "Geodesic",
@@ -57,15 +62,19 @@ __all__ = [
     "Linear",
     "LinearVP",
     "LogitNormal",
+    "MeanFlow",
     "OptimalTransport",
     "OrnsteinUhlenbeck",
+    "Pairs",
     "Path",
     "PathSample",
     "Power",
     "Prior",
     "RandomWalk",
+    "Shortcut",
     "SigmaMin",
     "SquaredExponential",
+    "StepTimes",
     "Times",
     "WrappedGaussian",
     "cf4",
@@ -75,6 +84,7 @@ __all__ = [
     "guided",
     "independent",
     "integrate",
+    "learned_clock",
     "log_prob",
     "midpoint",
     "rkmk3",

@@ -248,9 +248,9 @@ def test_bad_widths_mixtures_and_targets_say_what_would_work():
     with pytest.raises(ValueError, match=r"sigma' = 1 at t = 0\.5"):
         Diffusion(lambda t: (t, torch.ones_like(t), 1 - t, torch.ones_like(t)))
     with pytest.raises(TypeError, match="four tensors"):
-        Diffusion(lambda t: (t, torch.ones_like(t)))
+        Diffusion(lambda t: (t, torch.ones_like(t)))  # pyright: ignore[reportArgumentType]
     with pytest.raises(TypeError, match="CosineVP"):
-        Diffusion("cosine")
+        Diffusion("cosine")  # pyright: ignore[reportArgumentType]
     flow = gf.Flow(gf.SO3(), path=SigmaMin(0.1), target="endpoint")
     with pytest.raises(NotImplementedError, match="target='velocity'"):
         flow.sample(lambda f, t, c: f[..., :3], batch=2)

@@ -4,6 +4,7 @@ from geoflow.flows.integrators.adaptive import Adaptive
 from geoflow.flows.integrators.base import Integrator, Solver, Velocity
 from geoflow.flows.integrators.commutator_free import cf4
 from geoflow.flows.integrators.grids import Steps, dense_jump
+from geoflow.flows.integrators.learned_clock import learned_clock
 from geoflow.flows.integrators.loop import integrate
 from geoflow.flows.integrators.low_order import euler, midpoint
 from geoflow.flows.integrators.munthe_kaas import rkmk3, rkmk4
@@ -21,6 +22,7 @@ __all__ = [
     "dense_jump",
     "euler",
     "integrate",
+    "learned_clock",
     "midpoint",
     "rkmk3",
     "rkmk4",
