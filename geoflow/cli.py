@@ -112,6 +112,80 @@ class DataInfo:
 
 
 @dataclass(frozen=True)
+class DataConvert:
+    """Convert demonstrations between geoflow, robomimic, minari, lerobot (v3) and diffusion_policy.
+
+    Formats and conventions are recognised, read from the file, or asked for in one sentence; the destination
+    appears whole or not at all.
+    """
+
+    summary: ClassVar[str] = "convert demonstrations from and to the formats of others"
+    example: ClassVar[str] = "geoflow data convert demos/peg.h5 datasets/peg --to lerobot"
+
+    source: Annotated[Positional[Path], arg(metavar="SOURCE")]
+    """The file or folder to read."""
+    dest: Annotated[Positional[Path], arg(metavar="DEST")]
+    """The file or folder to write."""
+    from_format: Annotated[str, arg(name="from")] = ""
+    """geoflow, robomimic, minari, lerobot, diffusion_policy; default: recognised."""
+    to_format: Annotated[str, arg(name="to")] = ""
+    """The same; default: by the name, .h5 is geoflow, .zarr is diffusion_policy."""
+    from_actions: str = ""
+    """How the source writes actions, where it does not say: absolute_wxyz, absolute_xyzw, absolute_rotvec,
+    absolute_6d_rows, absolute_6d_columns, delta_rotvec."""
+    to_actions: str = ""
+    """How to write them; default: absolute_rotvec for robomimic, absolute_6d_rows for diffusion_policy,
+    absolute_wxyz for the others."""
+    from_gripper: str = ""
+    """The source's gripper numbers: closed_positive (-1 open, 1 closed; the default), open_positive (1 open,
+    -1 closed), closed_unit (0 open, 1 closed), open_unit (1 open, 0 closed)."""
+    to_gripper: str = ""
+    """The gripper numbers to write."""
+    from_scale: tuple[float, float] | None = None
+    """What a delta of 1 means in the source [m, rad], as in 0.05 0.5 of robosuite; default: 1 1."""
+    to_scale: tuple[float, float] | None = None
+    """What a delta of 1 shall mean."""
+    tcp: str = ""
+    """The pose observation that deltas start from; default: tcp, or the only pose."""
+    control_hz: float | None = None
+    """Actions a second, where the source does not say."""
+    env: str = ""
+    """The id of the task, where the source does not say."""
+    poses: tuple[str, ...] = ()
+    """Observations of a foreign file that are poses, as in --poses tcp goal:xyzw; quaternions wxyz if not said."""
+    skip: tuple[str, ...] = ()
+    """Observations to leave out."""
+    overwrite: bool = False
+    """Replace a destination that exists."""
+
+    @classmethod
+    def defaults(cls, config: Config) -> DataConvert:
+        """Source and destination must be given."""
+        return cls(source=tyro.MISSING, dest=tyro.MISSING)
+
+    def run(self) -> Path:
+        """Convert."""
+        from geoflow.data.formats.convert import Asked, convert
+        from geoflow.data.formats.recording import Hints, pose_hints
+        from geoflow.experiments.progress import bar
+
+        with bar(desc="convert", unit=" episodes") as shown:
+            made = convert(
+                self.source,
+                self.dest,
+                self.from_format,
+                self.to_format,
+                Asked(self.from_actions, self.from_gripper, self.from_scale, self.tcp),
+                Asked(self.to_actions, self.to_gripper, self.to_scale, self.tcp),
+                Hints(self.control_hz, self.env, pose_hints(self.poses), self.skip),
+                overwrite=self.overwrite,
+                progress=shown.update,
+            )
+        print(made)
+        return made.path
+
+
+@dataclass(frozen=True)
 class Train:
     """Train a policy on demonstrations; interrupted, the same command continues to the identical weights."""
 
@@ -299,6 +373,7 @@ COMMANDS: dict[str, type[Any]] = {
     "demo": Demo,
     "collect": Collect,
     "data info": DataInfo,
+    "data convert": DataConvert,
     "train": Train,
     "evaluate": Evaluate,
     "compare": Compare,
@@ -427,6 +502,7 @@ _EXTRAS = {
         "tensorboard",
         "tqdm",
     ),
+    "formats": ("pyarrow", "zarr", "numcodecs", "imageio_ffmpeg"),
 }
 
 
