@@ -95,3 +95,8 @@ def axis_angle(T_a: Array, T_b: Array) -> float:
     """Angle between the z axes of two poses [rad]."""
     cosine = float(rotate(T_a, (0.0, 0.0, 1.0)) @ rotate(T_b, (0.0, 0.0, 1.0)))
     return float(np.arccos(min(1.0, max(-1.0, cosine))))
+
+
+def lowest_point(T: Array, half: Array) -> float:
+    """Height in the world of the lowest corner of a box with these half lengths [m]."""
+    return float(T[2] - np.abs(matrix(T)[2]) @ half)

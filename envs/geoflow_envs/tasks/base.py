@@ -326,7 +326,7 @@ class PoseTask(gym.Env[dict[str, Any], NDArray[Any]], ABC, Generic[S]):
         """
         for key in keys:
             approach = poses.rotate(key, (0, 0, 1))
-            if approach[2] > 0.35 or lowest_point(backed(key, _PALM_BACK), _PALM) < 0.03:
+            if approach[2] > 0.35 or poses.lowest_point(backed(key, _PALM_BACK), _PALM) < 0.03:
                 return False
         path = [start]
         for key in keys:
@@ -421,11 +421,6 @@ class PoseTask(gym.Env[dict[str, Any], NDArray[Any]], ABC, Generic[S]):
             for name in ("tcp", *self.poses)
         )
         return moved if inside else None
-
-
-def lowest_point(T: Array, half: Array) -> float:
-    """Height of the lowest corner of a box in the world [m]."""
-    return float(T[2] - np.abs(poses.matrix(T)[2]) @ half)
 
 
 def backed(T_w_tcp: Array, distance: float) -> Array:

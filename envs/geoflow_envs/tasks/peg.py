@@ -15,7 +15,8 @@ from .. import poses, scene
 from ..poses import Array
 from ..robot import MAX_OPENING
 from . import base
-from .base import DOWN, PoseTask, backed, datasheet, lowest_point, raised
+from .base import DOWN, PoseTask, backed, datasheet, raised
+from .motion import across, side_grasp
 
 if TYPE_CHECKING:
     from .peg_expert import PegExpert
@@ -80,14 +81,8 @@ class Fit:
 
 
 def grasp(quarter: int, swap: bool, height: float = GRASP_HEIGHT, lean: float = LEAN) -> Array:
-    """T_peg_tcp of a hand that comes from the side at `quarter` quarter turns about a peg with its end down.
-
-    `swap` exchanges the fingers; `lean` turns the hand about its closing direction, away from the socket.
-    """
-    side = poses.compose(poses.pose((0, 0, height)), poses.pose(rotvec=(0, 0, quarter * pi / 2)))
-    # TCP z (approach) = -x leaning to -z, TCP y (closing) = y.
-    facing = poses.compose(side, poses.pose(rotvec=(0, -(pi / 2 + lean), 0)))
-    return poses.compose(facing, poses.pose(rotvec=(0, 0, pi))) if swap else facing
+    """T_peg_tcp of a hand that comes from the side, leaning away from the socket (`side_grasp`)."""
+    return side_grasp(quarter, swap, height, lean)
 
 
 MODES: tuple[Mode, ...] = tuple(
@@ -293,7 +288,7 @@ class TiltedPegInsert(PoseTask[State]):
         T_peg_tcp = poses.compose(SYMMETRIES[int(rng.integers(4))], held)
         peg = poses.compose(tcp, poses.inverse(T_peg_tcp))
         clear_of_socket = min(np.linalg.norm(peg[:3] - socket[:3]), np.linalg.norm(tcp[:3] - socket[:3]))
-        if clear_of_socket < 0.16 or lowest_point(peg, PEG) < 0.08:
+        if clear_of_socket < 0.16 or poses.lowest_point(peg, PEG) < 0.08:
             return None
         return tcp, peg
 
@@ -312,8 +307,7 @@ class TiltedPegInsert(PoseTask[State]):
 
 def _held_half(T_peg_tcp: Array) -> float:
     """Half the width of the peg between the pads [m]."""
-    closing = poses.rotate(T_peg_tcp, (0, 1, 0))
-    return float(PEG[0] if abs(closing[0]) > abs(closing[1]) else PEG[1])
+    return float(PEG[across(T_peg_tcp)])
 
 
 def _insertion(socket: Array, mode: Mode) -> list[Array]:
