@@ -1,6 +1,7 @@
 """Flow matching: priors, paths, couplings, integrators, and the Flow that joins them."""
 
 from geoflow.flows.couplings import Coupling, independent
+from geoflow.flows.discrete import DiscreteFlow
 from geoflow.flows.flow import Flow
 from geoflow.flows.flow_maps import Consistency, FlowMap, MeanFlow, Shortcut
 from geoflow.flows.guidance import drop_condition, guided
@@ -51,6 +52,7 @@ __all__ = [
     "CosineVP",
     "Coupling",
     "Diffusion",
+    "DiscreteFlow",
     "Exponential",
     "Flow",
     "FlowMap",
