@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from geoflow.data.chunks import Batch, Chunks
 from geoflow.data.frames import height_and_up, into_frame, out_of_frame, pose_features
+from geoflow.flows.inpainting import soft_mask
 from geoflow.flows.noise import Generators
 from geoflow.lie import se3
 from geoflow.manifolds import SE3, SO3, Euclidean, Manifold, Product, frechet_mean
@@ -20,6 +21,9 @@ from geoflow.policies.backbones import BACKBONES
 from geoflow.policies.config import PolicyConfig
 from geoflow.policies.encoders import VectorEncoder
 from geoflow.policies.foreign import import_class
+
+Goal = tuple[Tensor, Tensor]
+"""Points (B, T, point_dim) that a chunk should go on with, and the weight (T,) of each step."""
 
 POSE_SPACES = {
     "SE3": SE3(),
@@ -63,6 +67,19 @@ class PolicySpec:
     def to_dict(self) -> dict[str, Any]:
         """For the JSON of a checkpoint."""
         return asdict(self)
+
+
+@dataclass(frozen=True)
+class Onward:
+    """The chunk that is executed while the next is computed, and that the next should go on with.
+
+    Attributes:
+        actions: What is left of it from now on, world frame, shape (n, 7 + k) or (B, n, 7 + k), n up to the horizon.
+        delay: Steps of it that will have been executed when the next chunk is there, 0 to n.
+    """
+
+    actions: Tensor
+    delay: int
 
 
 class Policy(nn.Module, ABC):
@@ -131,13 +148,13 @@ class Policy(nn.Module, ABC):
         cond = self.encoder(self.observation_vector(batch.obs))
         return self.chunk_loss(self.to_space(batch.obs, batch.actions), cond, generator)
 
-    @torch.inference_mode()
     def act(
         self,
         obs: Mapping[str, Any],
         nfe: int | None = None,
         solver: str | None = None,
         generator: Generators = None,
+        onward: Onward | None = None,
     ) -> Tensor:
         """The next chunk, in the world frame.
 
@@ -146,15 +163,28 @@ class Policy(nn.Module, ABC):
             nfe: Network evaluations; the policy's own by default.
             solver: The policy's own by default.
             generator: Source of randomness; one per batch element makes the result independent of the batch.
+            onward: A chunk that is being executed and that this one should go on with (real-time chunking).
 
         Returns:
             Actions (T, 7 + k), or (B, T, 7 + k) for batched observations: position [m], quaternion wxyz, extras.
 
         Raises:
-            ValueError: an observation is missing or of another shape than the policy was trained on; nfe < 1.
+            ValueError: an observation is missing or of another shape than the policy was trained on; nfe < 1; a
+                chunk to go on with that is longer than the horizon or shorter than the delay, or a policy that
+                cannot go on with one.
         """
         batched, single = self._batched(obs)
-        return self._act(batched, nfe, solver, generator, path=False)[0 if single else slice(None)]
+        # Going on with a chunk takes the network's gradient with respect to its input, which inference mode forbids.
+        with torch.inference_mode() if onward is None else torch.no_grad():
+            chunk = self._act(batched, nfe, solver, generator, path=False, onward=onward)
+        return chunk[0 if single else slice(None)]
+
+    def check_onward(self) -> None:
+        """Raise ValueError where the policy cannot go on with a given chunk."""
+        raise ValueError(
+            f"a {type(self).__name__} cannot go on with the chunk that is being executed; a flow policy can. Use the "
+            "naive execution."
+        )
 
     @torch.inference_mode()
     def sample_path(
@@ -270,6 +300,7 @@ class Policy(nn.Module, ABC):
         generator: Generators,
         *,
         path: bool,
+        onward: Onward | None = None,
     ) -> Tensor:
         nfe = self.config.nfe if nfe is None else nfe
         if nfe < 1:
@@ -277,8 +308,25 @@ class Policy(nn.Module, ABC):
         cond = self.encoder(self.observation_vector(obs))
         solver = solver or self.config.solver
         solver = self.default_solver if solver == "auto" else solver
-        points = self.sample_chunk(cond, nfe, solver, generator, path=path)
+        goal = {} if onward is None else {"goal": self._goal(obs, onward)}
+        points = self.sample_chunk(cond, nfe, solver, generator, path=path, **goal)
         return self.from_space(obs, points)
+
+    def _goal(self, obs: dict[str, Tensor], onward: Onward) -> Goal:
+        """A chunk under way as a chunk of `space` in the present frame, and how much each step counts."""
+        self.check_onward()
+        actions = onward.actions.to(self.length)
+        actions = actions if actions.dim() == 3 else actions.unsqueeze(0)
+        T, known = self.config.horizon, actions.shape[1]
+        batch = len(next(iter(obs.values())))
+        if actions.shape[0] != batch or not 1 <= known <= T or actions.shape[2] != self.spec.action_dim:
+            raise ValueError(
+                f"the chunk to go on with has shape {tuple(onward.actions.shape)}; expected ({batch}, n, "
+                f"{self.spec.action_dim}) with n from 1 to the horizon {T}."
+            )
+        weights = soft_mask(T, onward.delay, known).to(actions)
+        actions = torch.cat([actions, actions[:, -1:].expand(-1, T - known, -1)], dim=1)
+        return self.to_space(obs, actions), weights
 
     def _batched(self, obs: Mapping[str, Any]) -> tuple[dict[str, Tensor], bool]:
         """Observations as (B, To, d) tensors of the policy's dtype and device, and whether they came unbatched."""

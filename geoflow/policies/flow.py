@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor
 
 from geoflow.data.chunks import Chunks
 from geoflow.flows import INTEGRATORS, Flow, HaarUniform, WrappedGaussian
+from geoflow.flows.inpainting import sample_onward
 from geoflow.flows.noise import Generators
-from geoflow.policies.base import Policy, PolicySpec
+from geoflow.policies.base import Goal, Policy, PolicySpec
 from geoflow.policies.config import PolicyConfig
 
 PRIORS = {"gaussian": WrappedGaussian, "haar": HaarUniform}
@@ -49,21 +52,31 @@ class FlowPolicy(Policy):
         """Conditional flow matching loss (B,)."""
         return self.flow.loss(self.evaluate_network, x_1, cond, generator=generator)
 
+    def check_onward(self) -> None:
+        """A flow can always go on with a given chunk."""
+
     def sample_chunk(
-        self, cond: Tensor, nfe: int, solver: str, generator: Generators, *, path: bool = False
+        self,
+        cond: Tensor,
+        nfe: int,
+        solver: str,
+        generator: Generators,
+        *,
+        path: bool = False,
+        goal: Goal | None = None,
     ) -> Tensor:
-        """Integrate from the prior; ``nfe`` network evaluations in all."""
+        """Integrate from the prior, guided to go on with ``goal``; ``nfe`` network evaluations in all."""
         if solver not in INTEGRATORS:
             raise ValueError(f"solver={solver!r}; a flow is integrated by one of {', '.join(INTEGRATORS)}.")
         method = INTEGRATORS[solver]
         if nfe % method.evaluations:
             raise ValueError(f"nfe={nfe}; {solver} takes a multiple of {method.evaluations} evaluations.")
-        return self.flow.sample(
-            self.evaluate_network,
-            cond,
-            horizon=self.config.horizon,
-            steps=nfe // method.evaluations,
-            method=method,
-            generator=generator,
-            path=path,
-        )
+        how: dict[str, Any] = {
+            "steps": nfe // method.evaluations,
+            "method": method,
+            "generator": generator,
+            "path": path,
+        }
+        if goal is not None:
+            return sample_onward(self.flow, self.evaluate_network, *goal, cond, **how)
+        return self.flow.sample(self.evaluate_network, cond, horizon=self.config.horizon, **how)

@@ -1,0 +1,149 @@
+"""Which step of which chunk is executed now: receding horizon, delays, real-time chunking, ensembling."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from geoflow.manifolds import SE3, Euclidean, Product, frechet_mean
+from geoflow.policies.base import Onward, Policy
+
+MODES = ("naive", "guided")
+
+
+@dataclass(frozen=True)
+class Execution:
+    """How chunks become actions.
+
+    Attributes:
+        execute: Steps from one prediction to the next.
+        delay: Steps that pass until a prediction is there; meanwhile the last chunk goes on. 0: the robot waits.
+        mode: What a prediction knows of the chunk that goes on meanwhile: "naive" nothing, so chunks may jump
+            where they meet; "guided" (real-time chunking) begins as the last one goes on.
+        ensemble: None, or m >= 0: the action is the mean of all predictions for the present step, weighted by
+            exp(-m i) where i counts from the oldest, as in ACT (Zhao et al. 2023); poses are averaged on
+            the group (Karcher mean).
+
+    Raises:
+        ValueError: a number out of its range, or an unknown mode.
+    """
+
+    execute: int
+    delay: int = 0
+    mode: str = "naive"
+    ensemble: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.mode not in MODES:
+            raise ValueError(f"execution={self.mode!r}; it is one of {', '.join(MODES)}.")
+        if not 0 <= self.delay <= self.execute:
+            raise ValueError(
+                f"delay={self.delay} steps with a prediction every {self.execute}; a delay lies between 0 and "
+                "execute, since the next prediction begins when the last one is there."
+            )
+        if self.ensemble is not None and not self.ensemble >= 0:
+            raise ValueError(f"ensemble={self.ensemble}; expected m >= 0, such as 0.1, or none.")
+
+    def check(self, horizon: int) -> None:
+        """Raise ValueError where chunks of ``horizon`` steps are too short for it."""
+        if not 1 <= self.execute <= horizon:
+            raise ValueError(f"execute={self.execute}; it lies between 1 and the policy's horizon {horizon}.")
+        if self.execute + self.delay > horizon:
+            raise ValueError(
+                f"execute={self.execute} and delay={self.delay} need a chunk of {self.execute + self.delay} steps; "
+                f"the policy's have {horizon}. Execute fewer steps, or train a longer horizon."
+            )
+
+
+class Executor:
+    """Plays chunks for ``size`` scenes in lockstep, one action each a tick.
+
+        executor = Executor(policy, Execution(execute=8, delay=6, mode="guided"), size=10)
+        actions = executor.act(window, rows)                  # every control tick
+
+    Args:
+        policy: The policy.
+        execution: How.
+        size: Scenes.
+        nfe: Network evaluations a chunk; the policy's own by default.
+        solver: The policy's own by default.
+
+    Raises:
+        ValueError: chunks too short for the execution; a policy that cannot go on from a given chunk.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        execution: Execution,
+        size: int = 1,
+        *,
+        nfe: int | None = None,
+        solver: str | None = None,
+    ) -> None:
+        execution.check(policy.config.horizon)
+        if execution.mode == "guided":
+            policy.check_onward()
+        self._policy, self._execution, self._size = policy, execution, size
+        self._options: dict[str, Any] = {"nfe": nfe, "solver": solver}
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all chunks; an episode begins."""
+        self._tick = 0
+        self._plans: list[tuple[int, np.ndarray]] = []
+        """Start tick and chunks (size, T, 7 + k), oldest first."""
+        self.predicted = 0
+        """Chunks predicted so far."""
+
+    def act(
+        self,
+        window: Mapping[str, Tensor],
+        rows: Sequence[int] | np.ndarray,
+        generator: torch.Generator | list[torch.Generator] | None = None,
+    ) -> np.ndarray:
+        """Actions (n, 7 + k) for the scenes ``rows``.
+
+        Args:
+            window: Observations of these scenes, name -> (n, To, d).
+            rows: Indices of the scenes that still run, n of ``size``.
+            generator: Source of randomness, or one for each of the n scenes.
+        """
+        tick, self._tick = self._tick, self._tick + 1
+        if tick % self._execution.execute == 0:
+            self._plans.append((tick, self._predict(tick, window, rows, generator)))
+        # The first prediction is waited for; later ones are there after the delay.
+        there = [plan for plan in self._plans if not plan[0] or tick >= plan[0] + self._execution.delay]
+        if self._execution.ensemble is None:
+            self._plans = self._plans[len(there) - 1 :]
+            start, plan = there[-1]
+            return plan[rows, tick - start]
+        self._plans = [(start, plan) for start, plan in self._plans if tick + 1 < start + plan.shape[1]]
+        return average(
+            np.stack([plan[rows, tick - start] for start, plan in there]), self._execution.ensemble
+        )
+
+    def _predict(self, tick: int, window: Mapping[str, Tensor], rows: Any, generator: Any) -> np.ndarray:
+        onward = None
+        if self._execution.mode == "guided" and self._plans:
+            start, plan = self._plans[-1]
+            onward = Onward(torch.from_numpy(plan[rows, tick - start :]), self._execution.delay)
+        chunk = self._policy.act(window, generator=generator, onward=onward, **self._options).cpu().numpy()
+        self.predicted += len(chunk)
+        plan = np.zeros((self._size, *chunk.shape[1:]), chunk.dtype)
+        plan[rows] = chunk
+        return plan
+
+
+def average(predictions: np.ndarray, m: float) -> np.ndarray:
+    """The mean (..., 7 + k) of predictions (n, ..., 7 + k), oldest first, weighted by exp(-m i)."""
+    x = torch.from_numpy(predictions).double()
+    weights = torch.exp(-m * torch.arange(len(x), dtype=x.dtype))
+    extras = x.shape[-1] - 7
+    space = Product(SE3(), Euclidean(extras)) if extras else SE3()
+    return frechet_mean(space, x, weights / weights.sum(), tolerance=1e-9).numpy().astype(predictions.dtype)
