@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .. import poses, scene
-from ..poses import Array
+from ..poses import Array, lowest_point
 from ..rendering import FrameRenderer
 from ..robot import CONTROL_HZ, HOME, MAX_ANGULAR_SPEED, MAX_OPENING, MAX_SPEED, ROBOTS, WORKSPACE
 from ..sensors import POINTS, CameraSensors
@@ -326,7 +326,7 @@ class PoseTask(gym.Env[dict[str, Any], NDArray[Any]], ABC, Generic[S]):
         """
         for key in keys:
             approach = poses.rotate(key, (0, 0, 1))
-            if approach[2] > 0.35 or poses.lowest_point(backed(key, _PALM_BACK), _PALM) < 0.03:
+            if approach[2] > 0.35 or lowest_point(backed(key, _PALM_BACK), _PALM) < 0.03:
                 return False
         path = [start]
         for key in keys:
