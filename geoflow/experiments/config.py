@@ -84,12 +84,19 @@ class EvaluateConfig:
     """Network evaluations a chunk."""
     execute: int = 0
     """Steps executed of each chunk; 0 means the policy's own."""
+    delay: int = 0
+    """Control steps that pass until a chunk is computed, while the last one goes on; 0: the robot waits."""
+    manner: str = "naive"
+    """naive: a chunk knows nothing of the one that goes on meanwhile; guided: real-time chunking, it begins as
+    that goes on."""
+    ensemble: float | None = None
+    """m >= 0: act on the mean of all chunks that reach the present step, weighted exp(-m i), oldest first."""
     workers: int = 0
     """Processes; 0 means one per core."""
 
     def __post_init__(self) -> None:
         """Raise ValueError for a number out of its range."""
-        at_least(self, "evaluate", episodes=1, first_seed=0, execute=0, workers=0)
+        at_least(self, "evaluate", episodes=1, first_seed=0, execute=0, delay=0, workers=0)
 
 
 @dataclass(frozen=True)

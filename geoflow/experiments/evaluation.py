@@ -32,6 +32,7 @@ from geoflow.flows import INTEGRATORS
 from geoflow.policies.base import Policy
 from geoflow.policies.checkpoint import CheckpointError, load_policy, policy_class
 from geoflow.policies.config import PolicyConfig
+from geoflow.policies.execution import Execution
 
 FORMAT, VERSION = "geoflow-evaluation", 1
 LATENCY_CALLS = 50
@@ -107,16 +108,14 @@ def evaluate(
     weights = _fingerprint(run / "model.safetensors")
     meta = read_json(run / "config.json")
     env = env or _trained_env(meta, policy)
-    execute = _execute(config, policy)
+    execution = _execution(config, policy)
     if config.episodes < 1:
         raise ValueError(f"episodes={config.episodes}; give at least 1, and 100 for a claim.")
     cells = solvers(policy.config, config.nfe)
     path = Path(out) if out is not None else run / "eval.json"
     kwargs = json.loads(json.dumps(env.kwargs))  # as it will be read back: a tuple is a list in JSON
-    identity = {
-        cell: _Identity(cell.nfe, cell.name, env.id, kwargs, execute, config.first_seed, weights)
-        for cell in cells
-    }
+    how = asdict(execution) | {"first_seed": config.first_seed, "weights": weights}
+    identity = {cell: _Identity(cell.nfe, cell.name, env.id, kwargs, **how) for cell in cells}
     records = _finished(path, weights)
     enough = [_identity(record) for record in records if record["episodes"] >= config.episodes]
     todo = [cell for cell in cells if overwrite or identity[cell] not in enough]
@@ -133,7 +132,7 @@ def evaluate(
         finally:
             probe.close()
         facts |= {"device": device, "cores": cores(), "load": _load(), **provenance(device)}
-        for cell, episodes, cost in _play(Game(str(run), device, env, execute), todo, config):
+        for cell, episodes, cost in _play(Game(str(run), device, env, execution), todo, config):
             record = facts | asdict(identity[cell]) | latency[cell] | cost | summary(episodes)
             record["episode_records"] = [asdict(episode) for episode in episodes]
             records = [old for old in records if _identity(old) != identity[cell]] + [record]
@@ -198,6 +197,9 @@ class _Identity:
     env_id: str
     env_kwargs: dict[str, Any]
     execute: int
+    delay: int
+    manner: str
+    ensemble: float | None
     first_seed: int
     weights: str
 
@@ -276,14 +278,13 @@ def _trained_env(meta: Mapping[str, Any], policy: Policy) -> EnvConfig:
     return EnvConfig(env.get("id", policy.spec.env_id), env.get("kwargs", {}))
 
 
-def _execute(config: EvaluateConfig, policy: Policy) -> int:
+def _execution(config: EvaluateConfig, policy: Policy) -> Execution:
     execute = config.execute or policy.config.execute
-    if not 1 <= execute <= policy.config.horizon:
-        raise ValueError(
-            f"execute={execute}; it lies between 1 and the policy's horizon {policy.config.horizon}, "
-            "or is 0 for the policy's own."
-        )
-    return execute
+    execution = Execution(execute, config.delay, config.manner, config.ensemble)
+    execution.check(policy.config.horizon)
+    if execution.manner == "guided":
+        policy.check_onward()
+    return execution
 
 
 def _fingerprint(weights: Path) -> str:
@@ -312,4 +313,5 @@ def _finished(path: Path, weights: str) -> list[dict[str, Any]]:
 
 
 def _identity(record: Mapping[str, Any]) -> _Identity:
-    return _Identity(**{name: record[name] for name in _Identity.__dataclass_fields__})
+    defaults = asdict(Execution(record["execute"]))  # of files from before there were delays
+    return _Identity(**{name: {**defaults, **record}[name] for name in _Identity.__dataclass_fields__})

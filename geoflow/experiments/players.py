@@ -14,6 +14,7 @@ from geoflow.experiments.config import EnvConfig
 from geoflow.experiments.processes import processes
 from geoflow.experiments.rollout import Episode, Solver, make_block, run_block
 from geoflow.policies.checkpoint import load_policy
+from geoflow.policies.execution import Execution
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Game:
     run: str
     device: str
     env: EnvConfig
-    execute: int
+    execution: Execution
 
 
 @dataclass(frozen=True)
@@ -52,13 +53,13 @@ class Player:
     """One policy and one block of envs."""
 
     def __init__(self, game: Game) -> None:
-        self._policy, self._execute = load_policy(game.run, game.device), game.execute
+        self._policy, self._execution = load_policy(game.run, game.device), game.execution
         self._block = make_block(game.env)
 
     def play(self, job: Job) -> Played:
         """Play a block of scenes to the end."""
         begin = time.perf_counter()
-        episodes, chunks = run_block(self._block, self._policy, job.seeds, job.solver, self._execute)
+        episodes, chunks = run_block(self._block, self._policy, job.seeds, job.solver, self._execution)
         return Played(episodes, chunks, time.perf_counter() - begin)
 
     def close(self) -> None:

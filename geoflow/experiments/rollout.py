@@ -15,6 +15,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from geoflow.experiments.config import EnvConfig
 from geoflow.experiments.environments import make_env
 from geoflow.policies.base import Policy
+from geoflow.policies.execution import Execution, Executor
 
 BLOCK = 10
 """Scenes stepped together. Blocks are the same for any number of processes, and so are the results."""
@@ -118,7 +119,7 @@ def check_env(env: gym.Env, policy: Policy, name: str) -> None:
 
 
 def run_block(
-    block: SyncVectorEnv, policy: Policy, seeds: Sequence[int], solver: Solver, execute: int
+    block: SyncVectorEnv, policy: Policy, seeds: Sequence[int], solver: Solver, execution: Execution
 ) -> tuple[list[Episode], int]:
     """Play the scenes ``seeds`` to their ends, and count the chunks predicted.
 
@@ -134,22 +135,15 @@ def run_block(
     past = policy.config.observation_steps
     window = {key: np.repeat(value[:, None], past, 1) for key, value in obs.items()}
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-    actions = np.tile(np.asarray(block.single_action_space.sample()), (size, execute, 1))
-    chunks = 0
+    executor = Executor(policy, execution, size, nfe=solver.nfe, solver=solver.name)
+    actions = np.tile(np.asarray(block.single_action_space.sample()), (size, 1))
     while (live := np.flatnonzero(~np.array(block.get_attr("over")))).size:
-        predicted = policy.act(
-            {key: torch.from_numpy(value[live]) for key, value in window.items()},
-            nfe=solver.nfe,
-            solver=solver.name,
-            generator=[generators[row] for row in live],
-        )
-        actions[live] = predicted[:, :execute].cpu().numpy()
-        chunks += len(live)
-        for step in range(execute):
-            obs, *_ = block.step(actions[:, step])
-            window = {key: np.concatenate([window[key][:, 1:], obs[key][:, None]], 1) for key in window}
+        present = {key: torch.from_numpy(value[live]) for key, value in window.items()}
+        actions[live] = executor.act(present, live, [generators[row] for row in live])
+        obs, *_ = block.step(actions)
+        window = {key: np.concatenate([window[key][:, 1:], obs[key][:, None]], 1) for key in window}
     ends = zip(seeds, block.get_attr("steps"), block.get_attr("last_info"), strict=False)
-    return [_episode(seed, steps, info) for seed, steps, info in ends], chunks
+    return [_episode(seed, steps, info) for seed, steps, info in ends], executor.predicted
 
 
 def _episode(seed: int, steps: int, info: Mapping[str, Any]) -> Episode:

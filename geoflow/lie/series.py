@@ -270,9 +270,13 @@ def _columns(names: tuple[str, ...], dtype: torch.dtype, device: torch.device, n
     """Coefficients as tensors (len(names), 1, ...), highest power first: one fused step serves all rows."""
     rows = [_coefficients(name, dtype) for name in names]
     degree = max(len(row) for row in rows)
-    padded = torch.tensor([row + (0.0,) * (degree - len(row)) for row in rows], dtype=dtype, device=device)
-    shaped = padded.reshape(len(rows), degree, *[1] * ndim)
-    return [shaped[:, k] for k in reversed(range(degree))]
+    # What is kept must serve training too, even where an inference asks first.
+    with torch.inference_mode(False):
+        padded = torch.tensor(
+            [row + (0.0,) * (degree - len(row)) for row in rows], dtype=dtype, device=device
+        )
+        shaped = padded.reshape(len(rows), degree, *[1] * ndim)
+        return [shaped[:, k] for k in reversed(range(degree))]
 
 
 def polynomials(names: tuple[str, ...], x: Tensor) -> tuple[Tensor, ...]:

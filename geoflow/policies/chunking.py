@@ -1,4 +1,4 @@
-"""Receding horizon: predict a chunk, execute its first steps, predict again."""
+"""ChunkBroker: one action at a time from a policy that predicts chunks, in receding horizon."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from geoflow.policies.base import Policy
+from geoflow.policies.execution import Execution, Executor
 
 
 class ObservationHistory:
@@ -33,42 +34,41 @@ class ChunkBroker:
         broker = gf.ChunkBroker(policy, execute=8)
         env.step(broker.act(obs))
 
+    It computes when a chunk is due, and the robot waits; where it cannot, see `RealTimeBroker`.
+
     Args:
         policy: The policy.
-        execute: Steps of a chunk executed before the next is predicted, 1 to the horizon; the policy's own
-            by default.
+        execute: Steps of a chunk executed before the next is predicted, 1 to the horizon, or an `Execution` for
+            ensembling and delays; the policy's own number by default.
         nfe: Network evaluations a chunk; the policy's own by default.
         solver: The policy's own by default.
         generator: Source of randomness.
+
+    Raises:
+        ValueError: more steps than a chunk has.
     """
 
     def __init__(
         self,
         policy: Policy,
-        execute: int | None = None,
+        execute: int | Execution | None = None,
         *,
         nfe: int | None = None,
         solver: str | None = None,
         generator: torch.Generator | None = None,
     ) -> None:
         execute = policy.config.execute if execute is None else execute
-        if not 1 <= execute <= policy.config.horizon:
-            raise ValueError(
-                f"execute={execute}; it lies between 1 and the policy's horizon {policy.config.horizon}."
-            )
-        self._policy, self._execute = policy, execute
-        self._options: dict[str, Any] = {"nfe": nfe, "solver": solver, "generator": generator}
+        execution = execute if isinstance(execute, Execution) else Execution(execute)
+        self._policy, self._generator = policy, generator
+        self._executor = Executor(policy, execution, nfe=nfe, solver=solver)
         self.reset()
 
     def reset(self) -> None:
         """Forget the chunk and the history; call it when an episode begins."""
         self._history = ObservationHistory(self._policy.config.observation_steps)
-        self._queue: deque[np.ndarray] = deque()
+        self._executor.reset()
 
     def act(self, obs: Mapping[str, Any]) -> np.ndarray:
         """The next action, shape (7 + k,), for an observation name -> (d,)."""
-        history = self._history.push(obs)
-        if not self._queue:
-            chunk = self._policy.act(history, **self._options).cpu().numpy()
-            self._queue.extend(chunk[: self._execute])
-        return self._queue.popleft()
+        window = {name: torch.from_numpy(past)[None] for name, past in self._history.push(obs).items()}
+        return self._executor.act(window, [0], self._generator)[0]

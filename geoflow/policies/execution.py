@@ -13,7 +13,7 @@ from torch import Tensor
 from geoflow.manifolds import SE3, Euclidean, Product, frechet_mean
 from geoflow.policies.base import Onward, Policy
 
-MODES = ("naive", "guided")
+MANNERS = ("naive", "guided")
 
 
 @dataclass(frozen=True)
@@ -23,24 +23,24 @@ class Execution:
     Attributes:
         execute: Steps from one prediction to the next.
         delay: Steps that pass until a prediction is there; meanwhile the last chunk goes on. 0: the robot waits.
-        mode: What a prediction knows of the chunk that goes on meanwhile: "naive" nothing, so chunks may jump
+        manner: What a prediction knows of the chunk that goes on meanwhile: "naive" nothing, so chunks may jump
             where they meet; "guided" (real-time chunking) begins as the last one goes on.
         ensemble: None, or m >= 0: the action is the mean of all predictions for the present step, weighted by
             exp(-m i) where i counts from the oldest, as in ACT (Zhao et al. 2023); poses are averaged on
             the group (Karcher mean).
 
     Raises:
-        ValueError: a number out of its range, or an unknown mode.
+        ValueError: a number out of its range, or an unknown manner.
     """
 
     execute: int
     delay: int = 0
-    mode: str = "naive"
+    manner: str = "naive"
     ensemble: float | None = None
 
     def __post_init__(self) -> None:
-        if self.mode not in MODES:
-            raise ValueError(f"execution={self.mode!r}; it is one of {', '.join(MODES)}.")
+        if self.manner not in MANNERS:
+            raise ValueError(f"manner={self.manner!r}; it is one of {', '.join(MANNERS)}.")
         if not 0 <= self.delay <= self.execute:
             raise ValueError(
                 f"delay={self.delay} steps with a prediction every {self.execute}; a delay lies between 0 and "
@@ -63,7 +63,7 @@ class Execution:
 class Executor:
     """Plays chunks for ``size`` scenes in lockstep, one action each a tick.
 
-        executor = Executor(policy, Execution(execute=8, delay=6, mode="guided"), size=10)
+        executor = Executor(policy, Execution(execute=8, delay=6, manner="guided"), size=10)
         actions = executor.act(window, rows)                  # every control tick
 
     Args:
@@ -87,7 +87,7 @@ class Executor:
         solver: str | None = None,
     ) -> None:
         execution.check(policy.config.horizon)
-        if execution.mode == "guided":
+        if execution.manner == "guided":
             policy.check_onward()
         self._policy, self._execution, self._size = policy, execution, size
         self._options: dict[str, Any] = {"nfe": nfe, "solver": solver}
@@ -130,7 +130,7 @@ class Executor:
 
     def _predict(self, tick: int, window: Mapping[str, Tensor], rows: Any, generator: Any) -> np.ndarray:
         onward = None
-        if self._execution.mode == "guided" and self._plans:
+        if self._execution.manner == "guided" and self._plans:
             start, plan = self._plans[-1]
             onward = Onward(torch.from_numpy(plan[rows, tick - start :]), self._execution.delay)
         chunk = self._policy.act(window, generator=generator, onward=onward, **self._options).cpu().numpy()

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.linalg import expm
 from torch import Tensor
 
-from geoflow.lie import se3, so3
+from geoflow.lie import se3, series, so3
 
 CASES = settings(max_examples=450, deadline=None, derandomize=True, database=None)
 
@@ -233,3 +233,14 @@ def test_plus_and_minus(x, xi):
     if xi[3:].norm() < 3.1:
         assert torch.allclose(se3.minus(y, x), between, rtol=0, atol=float(1e-13 * (1 + size(x, y))))
         assert torch.allclose(so3.minus(y[3:], x[3:]), between[3:], rtol=0, atol=1e-13)
+
+
+def test_gradients_after_an_inference():
+    """What an inference leaves in the caches of the series serves training as well."""
+    series._columns.cache_clear()
+    twists = torch.randn(2, 3, 5, 6, dtype=torch.float64)
+    with torch.inference_mode():
+        se3.log(se3.exp(twists))
+    x = twists.clone().requires_grad_()
+    se3.log(se3.exp(x)).sum().backward()
+    assert x.grad is not None
