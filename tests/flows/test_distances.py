@@ -24,11 +24,13 @@ def test_a_shuffled_copy_is_at_distance_zero(space):
     assert wasserstein(space, x, x[order]) == pytest.approx(0, abs=2e-3)
 
 
-def test_wasserstein_on_the_line_is_that_of_sorted_samples():
-    """In one dimension the best pairing is by rank."""
+@pytest.mark.parametrize("order", [1, 2, 3])
+def test_wasserstein_on_the_line_is_that_of_sorted_samples(order):
+    """In one dimension the best pairing is by rank, for every p."""
     x, y = torch.randn(2, 100, 1, generator=torch.Generator().manual_seed(0))
-    expected = (x.sort(0).values - y.sort(0).values).square().mean().sqrt()
-    assert wasserstein(gf.Euclidean(1), x, y) == pytest.approx(float(expected), rel=1e-5)
+    gaps = (x.sort(0).values - y.sort(0).values).abs()
+    expected = gaps.pow(order).mean() ** (1 / order)
+    assert wasserstein(gf.Euclidean(1), x, y, order) == pytest.approx(float(expected), rel=1e-3)
 
 
 def test_wasserstein_of_a_shift_is_its_length():
@@ -90,3 +92,5 @@ def test_bad_input_is_told():
         mmd(space, x[:1], x[:1])
     with pytest.raises(ValueError, match="bandwidth=0"):
         mmd(space, x, x, bandwidth=0)
+    with pytest.raises(ValueError, match="order=0.5"):
+        wasserstein(space, x, x, order=0.5)

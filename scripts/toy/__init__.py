@@ -1,0 +1,1 @@
+"""The toy study: small distributions with known modes, one small network, every method of `geoflow.flows`."""
