@@ -29,7 +29,7 @@ EXTERNAL = {
     "policies/encoders": {"torch"},
     "lie": {"torch", "numpy"},
     "manifolds": {"torch", "numpy"},
-    "flows": {"torch", "numpy", "scipy"},
+    "flows": {"torch", "numpy", "scipy", "safetensors"},
 }
 """Folder -> what else it may import, beside the standard library."""
 HELD_BACK = ("pytorch3d", "geoopt", "theseus", "torchlie", "torchkin", "lerobot", "minari")

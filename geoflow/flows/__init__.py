@@ -34,6 +34,8 @@ from geoflow.flows.priors import (
 )
 from geoflow.flows.reflow import Pairs, StepTimes
 from geoflow.flows.schedules import VE, CondOT, Cosine, CosineVP, Exponential, Linear, LinearVP, Power
+from geoflow.flows.scores import gaussian_score, learned_score, score_loss
+from geoflow.flows.stochastic import sample_bridge, sample_sde
 from geoflow.flows.times import Beta, LogitNormal, Times, uniform_times
 from geoflow.flows.transport import ConditionalTransport, OptimalTransport
 
@@ -83,13 +85,18 @@ __all__ = [
     "dense_jump",
     "drop_condition",
     "euler",
+    "gaussian_score",
     "guided",
     "independent",
     "integrate",
     "learned_clock",
+    "learned_score",
     "log_prob",
     "midpoint",
     "rkmk3",
     "rkmk4",
+    "sample_bridge",
+    "sample_sde",
+    "score_loss",
     "uniform_times",
 ]

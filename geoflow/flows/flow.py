@@ -20,6 +20,7 @@ from geoflow.flows.paths import Geodesic, Path
 from geoflow.flows.priors import Prior, WrappedGaussian
 from geoflow.flows.times import Times, uniform_times
 from geoflow.manifolds import Manifold
+from geoflow.manifolds.base import check_last_axis
 
 Network = Callable[[Tensor, Tensor, Any], Tensor]
 """net(features (B, ..., feature_dim), t (B,), cond) -> tangents (B, ..., tangent_dim); it knows no geometry."""
@@ -87,12 +88,20 @@ class Flow(nn.Module):
         predicted = self.scale * net(self.space.features(x), t, cond)
         if self.target == "velocity":
             return predicted
-        return self.path.velocity_to(self.space, x, self._endpoint(predicted), _over_inner(t, x))
+        return self.path.velocity_to(self.space, x, self._endpoint(predicted), over_inner(t, x))
 
     def _endpoint(self, predicted: Tensor) -> Tensor:
         return self.space.exp(self.center.expand(*predicted.shape[:-1], self.space.point_dim), predicted)
 
-    def loss(self, net: Network, x_1: Tensor, cond: Any = None, *, generator: Generators = None) -> Tensor:
+    def loss(
+        self,
+        net: Network,
+        x_1: Tensor,
+        cond: Any = None,
+        *,
+        x_0: Tensor | None = None,
+        generator: Generators = None,
+    ) -> Tensor:
         """The conditional flow matching loss of each batch element, shape (B,).
 
         | (v_theta(x_t, t, cond) - v_t) / scale |^2 in the metric of the space, mean over the inner axes
@@ -103,20 +112,38 @@ class Flow(nn.Module):
             net: The network.
             x_1: Data, shape (B, ..., point_dim).
             cond: Handed to the network as it is.
+            x_0: Where each path starts, paired with x_1 (reflow, streaming); drawn from the prior and paired by
+                the coupling by default.
             generator: Source of randomness.
+
+        Raises:
+            ValueError: x_0 that are not as many points as x_1.
         """
         batch = x_1.shape[0]
         with torch.no_grad():
-            x_0 = self.prior.sample(x_1.shape[:-1], generator).to(x_1.dtype)
-            x_0, x_1 = self.coupling(self.space, x_0, x_1, cond)
+            x_0, x_1 = self._pair(x_0, x_1, cond, generator)
             t = self.times(batch, generator, x_1)
-            sample = self.path(self.space, x_0, x_1, _over_inner(t, x_1), generator)
+            sample = self.path(self.space, x_0, x_1, over_inner(t, x_1), generator)
         predicted = net(self.space.features(sample.x_t), t, cond)
         if self.target == "velocity":
             error = predicted - sample.v_t / self.scale
         else:
             error = self.space.log(self._endpoint(self.scale * predicted), x_1) / self.scale
         return self.space.squared_norm(error).reshape(batch, -1).mean(-1)
+
+    def _pair(
+        self, x_0: Tensor | None, x_1: Tensor, cond: Any, generator: Generators
+    ) -> tuple[Tensor, Tensor]:
+        """x_0 and x_1 (B, ..., point_dim): as given, or noise from the prior paired by the coupling."""
+        if x_0 is None:
+            x_0 = self.prior.sample(x_1.shape[:-1], generator).to(x_1.dtype)
+            return self.coupling(self.space, x_0, x_1, cond)
+        if x_0.shape != x_1.shape:
+            raise ValueError(
+                f"expected a start x_0 for each x_1, shape {tuple(x_1.shape)}; got {tuple(x_0.shape)}. Leave x_0 "
+                "out to draw it from the prior."
+            )
+        return x_0.to(x_1.dtype), x_1
 
     def sample(
         self,
@@ -127,6 +154,7 @@ class Flow(nn.Module):
         batch: int | None = None,
         steps: Steps = 10,
         method: Solver = euler,
+        x_0: Tensor | None = None,
         generator: Generators = None,
         path: bool = False,
     ) -> Tensor:
@@ -139,31 +167,53 @@ class Flow(nn.Module):
             batch: B, where ``cond`` does not give it.
             steps: Integration steps, or their grid of times from 0 to 1.
             method: The integrator.
+            x_0: Where to start, shape (B, ..., point_dim), in place of a draw from the prior; it gives B and
+                horizon.
             generator: Source of randomness, or one generator per batch element.
             path: Return all states, shape (steps + 1, B, *horizon, point_dim).
 
         Raises:
-            ValueError: B is neither given nor in ``cond``; fewer than one step; an end point prediction is to be
-                integrated by a method that asks for its velocity at t = 1, where it has arrived.
+            ValueError: B is neither given nor in ``cond``, or not that of x_0; fewer than one step; an end point
+                prediction is to be integrated by a method that asks for its velocity at t = 1, where it has
+                arrived.
         """
         if self.target == "endpoint" and method.reaches_end:
             raise ValueError(
                 f"{method.name} evaluates the velocity at t = 1, where an end point prediction has none; use euler, "
                 "midpoint or rkmk3, or train with target='velocity'."
             )
-        if batch is None:
-            if not isinstance(cond, Tensor):
-                raise ValueError("how many samples? Give batch=..., or cond as a tensor of shape (B, ...).")
-            batch = cond.shape[0]
-        inner = (horizon,) if isinstance(horizon, int) else tuple(horizon)
-        x_0 = self.prior.sample((batch, *inner), generator)
+        x_0 = self.start(cond, horizon=horizon, batch=batch, x_0=x_0, generator=generator)
 
         def velocity(x: Tensor, t: float) -> Tensor:
-            return self.velocity(net, x, x.new_full((batch,), t), cond)
+            return self.velocity(net, x, x.new_full((len(x),), t), cond)
 
         return integrate(self.space, velocity, x_0, steps, method, path=path)
 
+    def start(
+        self,
+        cond: Any = None,
+        *,
+        horizon: int | Sequence[int] = (),
+        batch: int | None = None,
+        x_0: Tensor | None = None,
+        generator: Generators = None,
+    ) -> Tensor:
+        """The x_0 (B, *horizon, point_dim) from which `sample` starts when given the same arguments."""
+        inner = (horizon,) if isinstance(horizon, int) else tuple(horizon)
+        if batch is None and isinstance(cond, Tensor):
+            batch = cond.shape[0]
+        if x_0 is None:
+            if batch is None:
+                raise ValueError("how many samples? Give batch=..., or cond as a tensor of shape (B, ...).")
+            return self.prior.sample((batch, *inner), generator)
+        check_last_axis(x_0, self.space.point_dim, f"starting points of {self.space}")
+        if x_0.dim() < 2 or batch not in (None, len(x_0)) or inner not in ((), x_0.shape[1:-1]):
+            count = "B" if batch is None else batch
+            shape = ", ".join(map(str, (count, *(inner or ("...",)), self.space.point_dim)))
+            raise ValueError(f"expected starting points x_0 of shape ({shape}); got {tuple(x_0.shape)}.")
+        return x_0
 
-def _over_inner(t: Tensor, x: Tensor) -> Tensor:
+
+def over_inner(t: Tensor, x: Tensor) -> Tensor:
     """Times (B,) in a shape that broadcasts against the leading axes of points (B, ..., point_dim)."""
     return t.reshape(-1, *(1,) * (x.dim() - 2))

@@ -144,3 +144,30 @@ def test_a_trained_flow_finds_both_modes_of_a_grasp():
 def test_sample_without_a_batch_says_what_to_give():
     with pytest.raises(ValueError, match=r"batch=\.\.\."):
         gf.Flow(gf.SO3()).sample(lambda f, t, c: f, horizon=4)
+
+
+def test_given_starts_take_the_place_of_the_prior():
+    """Sampling from the x_0 that the prior would draw is sampling; a loss of given pairs walks between them."""
+    space = gf.SE3()
+    flow = gf.Flow(space, coupling=gf.flows.OptimalTransport())
+    net = lambda f, t, c: torch.sin(f[..., :6])  # noqa: E731
+    seeded = lambda: torch.Generator().manual_seed(3)  # noqa: E731
+    x_0 = flow.start(batch=6, horizon=4, generator=seeded())
+    assert torch.equal(flow.sample(net, x_0=x_0), flow.sample(net, batch=6, horizon=4, generator=seeded()))
+    v = 0.1 * torch.randn(1, 1, 6, generator=seeded())
+    x_1 = space.exp(x_0, v.expand(6, 4, 6))
+    assert flow.loss(lambda f, t, c: v, x_1, x_0=x_0).max() < 1e-9
+    assert flow.loss(lambda f, t, c: v, x_1).min() > 1e-2
+
+
+def test_starts_of_the_wrong_shape_are_refused():
+    flow, x = gf.Flow(gf.SO3()), gf.SO3().identity(5, 4)
+    net = lambda f, t, c: f[..., :3]  # noqa: E731
+    with pytest.raises(ValueError, match=r"x_0 for each x_1.*\(5, 4, 4\).*\(3, 4, 4\)"):
+        flow.loss(net, x, x_0=x[:3])
+    with pytest.raises(ValueError, match=r"shape \(6, \.\.\., 4\)"):
+        flow.sample(net, x_0=x, batch=6)
+    with pytest.raises(ValueError, match=r"shape \(B, 3, 4\)"):
+        flow.sample(net, x_0=x, horizon=3)
+    with pytest.raises(ValueError, match="last axis 4"):
+        flow.sample(net, x_0=torch.zeros(5, 3))

@@ -11,13 +11,16 @@ from geoflow.policies.backbones.time import TimeEmbedding
 class ResidualMLP(nn.Module):
     """(B, T, inputs), (B,), (B, cond) -> (B, T, outputs).
 
-    Chunk, time and condition enter the first layer together; each block is x + W_2 silu(W_1 norm(x)).
+    Chunk, time and condition enter the first layer together; each block is x + W_2 silu(W_1 norm(x)). With
+    ``times=2`` it takes times (B, 2), as flow maps do.
     """
 
-    def __init__(self, *, horizon: int, inputs: int, outputs: int, cond: int, width: int, depth: int) -> None:
+    def __init__(
+        self, *, horizon: int, inputs: int, outputs: int, cond: int, width: int, depth: int, times: int = 1
+    ) -> None:
         super().__init__()
         self._shape = (horizon, outputs)
-        self.time = TimeEmbedding(64)
+        self.time = TimeEmbedding(64, times)
         self.enter = nn.Linear(horizon * inputs + 64 + cond, width)
         self.blocks = nn.ModuleList(
             nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))

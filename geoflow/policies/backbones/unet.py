@@ -12,13 +12,16 @@ class FiLMUNet(nn.Module):
     """(B, T, inputs), (B,), (B, cond) -> (B, T, outputs); T divisible by 4.
 
     Three levels of ``width / 2, width, width`` channels with ``depth // 2`` residual blocks each (at least one).
+    With ``times=2`` it takes times (B, 2), as flow maps do.
     """
 
-    def __init__(self, *, horizon: int, inputs: int, outputs: int, cond: int, width: int, depth: int) -> None:
+    def __init__(
+        self, *, horizon: int, inputs: int, outputs: int, cond: int, width: int, depth: int, times: int = 1
+    ) -> None:
         super().__init__()
         if horizon % 4:
             raise ValueError(f"policy.horizon={horizon}; the U-Net halves it twice: give a multiple of 4.")
-        self.time = TimeEmbedding(64)
+        self.time = TimeEmbedding(64, times)
         cond, blocks = cond + 64, max(depth // 2, 1)
         a, b = width // 2, width
         self.enter = nn.Conv1d(inputs, a, 3, padding=1)
