@@ -18,6 +18,7 @@ from geoflow.flows.integrators import (
     rkmk3,
     rkmk4,
 )
+from geoflow.flows.joint import JointFlow
 from geoflow.flows.likelihood import log_prob
 from geoflow.flows.paths import BrownianBridge, Diffusion, Geodesic, Path, PathSample, SigmaMin
 from geoflow.flows.priors import (
@@ -63,6 +64,7 @@ __all__ = [
     "Geodesic",
     "HaarUniform",
     "Integrator",
+    "JointFlow",
     "Linear",
     "LinearVP",
     "LogitNormal",
