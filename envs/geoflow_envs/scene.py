@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import cos, pi, sin
 
 TIMESTEP = 0.002
 
@@ -80,6 +81,45 @@ def free_body(name: str, inner: str) -> str:
 def placed_body(name: str, inner: str) -> str:
     """A fixed body whose pose each reset sets (a mocap body: no recompilation, no stale model constants)."""
     return f'<body name="{name}" mocap="true">{inner}</body>'
+
+
+def placed(pose: Sequence[float], inner: str) -> str:
+    """Geoms at a pose (x y z qw qx qy qz) of their body."""
+    return f'<frame pos="{_row(pose[:3])}" quat="{_row(pose[3:])}">{inner}</frame>'
+
+
+def well(x: float, y: float, depth: float, wall: float, chamfer: bool = False) -> str:
+    """Walls and floor around a cavity of half widths x and y [m]; its origin is the mouth's middle, z out of it."""
+    look = {"material": "socket", "class_": "slippery"}
+    walls = "".join(
+        box((wall / 2, y + wall, depth / 2), (side * (x + wall / 2), 0, -depth / 2), **look)
+        + box((x, wall / 2, depth / 2), (0, side * (y + wall / 2), -depth / 2), **look)
+        for side in (1, -1)
+    )
+    floor = box((x + wall, y + wall, wall / 2), (0, 0, -depth - wall / 2), **look)
+    return walls + floor + (_chamfer(x, y, look) if chamfer else "")
+
+
+def _chamfer(x: float, y: float, look: dict[str, str]) -> str:
+    """Four plates that rise outward at 45 degrees from the mouth's edges."""
+    half, thin = 0.008, 0.002
+    out = (half - thin) * cos(pi / 4)  # the inner edge of a plate's upper face lies on the mouth's edge
+    up = (half - thin) * sin(pi / 4)
+    plates = ""
+    for side in (1, -1):
+        plates += box(
+            (half, y + 2 * out, thin),
+            (side * (x + out + 2 * thin * cos(pi / 4)), 0, up),
+            euler=f"0 {-side * pi / 4} 0",
+            **look,
+        )
+        plates += box(
+            (x + 2 * out, half, thin),
+            (0, side * (y + out + 2 * thin * cos(pi / 4)), up),
+            euler=f"{side * pi / 4} 0 0",
+            **look,
+        )
+    return plates
 
 
 def _row(values: Sequence[float]) -> str:

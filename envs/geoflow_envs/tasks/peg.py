@@ -329,48 +329,13 @@ def _task_bodies(clearance: float, chamfer: bool) -> tuple[str, ...]:
         )
     return (
         scene.free_body("peg", peg),
-        scene.placed_body("socket", _socket(clearance, chamfer)),
+        scene.placed_body("socket", scene.well(PEG[0] + clearance, PEG[1] + clearance, DEPTH, WALL, chamfer)),
         scene.placed_body(
             "stand",
             '<geom type="cylinder" size=".013 .13" pos="0 0 -.13" material="stand"/>'
             '<geom type="sphere" size=".017" material="joint" class="visual"/>',
         ),
     )
-
-
-def _socket(clearance: float, chamfer: bool) -> str:
-    """Walls and floor around a cavity of the peg's section plus the clearance; the origin is the mouth."""
-    x, y = PEG[0] + clearance, PEG[1] + clearance
-    look = {"material": "socket", "class_": "slippery"}
-    walls = "".join(
-        scene.box((WALL / 2, y + WALL, DEPTH / 2), (side * (x + WALL / 2), 0, -DEPTH / 2), **look)
-        + scene.box((x, WALL / 2, DEPTH / 2), (0, side * (y + WALL / 2), -DEPTH / 2), **look)
-        for side in (1, -1)
-    )
-    floor = scene.box((x + WALL, y + WALL, WALL / 2), (0, 0, -DEPTH - WALL / 2), **look)
-    return walls + floor + (_chamfer(x, y, look) if chamfer else "")
-
-
-def _chamfer(x: float, y: float, look: dict[str, str]) -> str:
-    """Four plates that rise outward at 45 degrees from the mouth's edges."""
-    half, thin = 0.008, 0.002
-    out = (half - thin) * cos(pi / 4)  # the inner edge of a plate's upper face lies on the mouth's edge
-    up = (half - thin) * sin(pi / 4)
-    plates = ""
-    for side in (1, -1):
-        plates += scene.box(
-            (half, y + 2 * out, thin),
-            (side * (x + out + 2 * thin * cos(pi / 4)), 0, up),
-            euler=f"0 {-side * pi / 4} 0",
-            **look,
-        )
-        plates += scene.box(
-            (x + 2 * out, half, thin),
-            (0, side * (y + out + 2 * thin * cos(pi / 4)), up),
-            euler=f"{side * pi / 4} 0 0",
-            **look,
-        )
-    return plates
 
 
 datasheet(
