@@ -10,6 +10,7 @@ from .episode_end import EpisodeEnd
 TASKS: dict[str, str] = {
     "geoflow/TiltedPegInsert-v0": f"{__name__}.tasks.peg:TiltedPegInsert",
     "geoflow/RackSlot-v0": f"{__name__}.tasks.rack:RackSlot",
+    "geoflow/KeyTurn-v0": f"{__name__}.tasks.key_turn:KeyTurn",
 }
 
 for _id, _entry_point in TASKS.items():
