@@ -100,8 +100,9 @@ class _Episodes:
         known: header.Header | None,
         hints: Hints,
     ) -> None:
-        self._path, self._ends, self._columns = path, ends, columns
+        self._path, self._ends = path, ends
         self._known, self._hints = known, hints
+        self._blocks = {name: _Block(x) for name, x in columns.items()}
         self.meta = self._meta()
 
     def __iter__(self) -> Iterator[Episode]:
@@ -122,8 +123,8 @@ class _Episodes:
         start, end = (int(self._ends[index - 1]) if index else 0), int(self._ends[index])
         try:
             return {
-                name: np.asarray(x[start:end])
-                for name, x in self._columns.items()
+                name: block.take(start, end)
+                for name, block in self._blocks.items()
                 if name not in self._hints.skip or name == ACTION
             }
         except (KeyError, ValueError, OSError, TypeError, RuntimeError) as error:
@@ -155,7 +156,7 @@ def write(path: Path, meta: Meta, episodes: Iterable[Episode], actions: Actions)
         root = zarr.open_group(temporary, mode="w", zarr_format=2)
         data = root.create_group("data")
         ends, outcomes = [], []
-        columns: dict[str, Any] = {}
+        columns: dict[str, _Column] = {}
         for episode in episodes:
             rows = observations.split_poses(episode.obs, meta.observation_kinds)
             clash = {ACTION, DISTURBED} & set(rows)
@@ -166,13 +167,51 @@ def write(path: Path, meta: Meta, episodes: Iterable[Episode], actions: Actions)
             rows |= {ACTION: episode.actions, DISTURBED: episode.disturbed}
             for name, x in rows.items():
                 if name not in columns:
-                    columns[name] = _create(data, name, x)
+                    columns[name] = _Column(_create(data, name, x))
                 columns[name].append(x)
             ends.append((ends[-1] if ends else 0) + len(episode))
             outcomes.append(header.outcome(episode))
+        for column in columns.values():
+            column.flush()
         numbers = np.array(ends, np.int64)
         root.create_group("meta").create_array("episode_ends", data=numbers, compressors=None)
         root.attrs[header.KEY] = header.to_json(header.Header(meta, actions, outcomes))
+
+
+class _Column:
+    """Rows written a chunk at a time: an array that grows by less rewrites its last chunk."""
+
+    def __init__(self, array: Any) -> None:
+        self._array, self._rows = array, np.zeros(array.shape, array.dtype)
+
+    def append(self, rows: np.ndarray) -> None:
+        """Add rows; whole chunks are written."""
+        self._rows = np.concatenate([self._rows, rows])
+        whole = len(self._rows) - len(self._rows) % self._array.chunks[0]
+        if whole:
+            self._array.append(self._rows[:whole])
+            self._rows = self._rows[whole:]
+
+    def flush(self) -> None:
+        """Write what is left."""
+        if len(self._rows):
+            self._array.append(self._rows)
+
+
+class _Block:
+    """Rows read a chunk at a time: neighbouring episodes share one, which is decoded once."""
+
+    def __init__(self, array: Any) -> None:
+        self._array = array
+        self._start, self._rows = 0, np.zeros(0)
+
+    def take(self, start: int, end: int) -> np.ndarray:
+        """Rows from ``start`` up to ``end``."""
+        if not self._start <= start <= end <= self._start + len(self._rows):
+            size = self._array.chunks[0]
+            self._start = start - start % size
+            self._rows = np.asarray(self._array[self._start : end + -end % size])
+        return self._rows[start - self._start : end - self._start].copy()
 
 
 def _create(group: Any, name: str, x: np.ndarray) -> Any:

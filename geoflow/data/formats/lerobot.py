@@ -37,6 +37,8 @@ DATA_PATH = f"data/{FILE}.parquet"
 VIDEO_PATH = "videos/{video_key}/" + f"{FILE}.mp4"
 CHUNK, DATA_MB, VIDEO_MB = 1000, 100, 200
 """Files of a folder, and about how large one becomes."""
+VIDEO_RATIO = 50
+"""About how much smaller film is than its frames: what ffmpeg has on disk by now depends on the clock."""
 STATE, IMAGES, ACTION, DISTURBED = "observation.state", "observation.images.", "action", "disturbed"
 DONE, SUCCESS = "next.done", "next.success"
 INDICES = ("timestamp", "frame_index", "episode_index", "index", "task_index")
@@ -641,7 +643,7 @@ class _Film:
 
     def append(self, frames: np.ndarray) -> dict[str, Any]:
         """Add an episode; where it is, for meta/episodes."""
-        if self.writer is not None and self.writer.path.stat().st_size > VIDEO_MB * 1e6:
+        if self.writer is not None and self.writer.frames * frames[0].nbytes > VIDEO_MB * 1e6 * VIDEO_RATIO:
             self.close()
             self.place.next()
         if self.writer is None:
