@@ -69,27 +69,26 @@ class SelfAttention(nn.Module):
         return self.leave(merge(attend(q, k, v, mask)))
 
 
-class AdaptiveNorm(nn.Module):
-    """AdaLN-zero: norm(x) (1 + scale(c)) + shift(c), and gate(c), which is zero at first (Peebles and Xie 2023).
+class Modulation(nn.Module):
+    """AdaLN-zero: ``count`` scales, shifts and gates (B, 1, width), linear in silu(c) and zero at first.
 
-    For ``parts`` branches of a block at once: forward gives a list of (scale, shift, gate), each (B, 1, width).
+    A branch of a block is x + gate * f(norm(x) (1 + scale) + shift); Peebles and Xie 2023, section 3.2.
     """
 
-    def __init__(self, width: int, parts: int) -> None:
+    def __init__(self, width: int, count: int) -> None:
         super().__init__()
-        self.parts = parts
-        self.layer = nn.Linear(width, 3 * parts * width)
+        self.count = count
+        self.layer = nn.Linear(width, count * width)
         nn.init.zeros_(self.layer.weight)
         nn.init.zeros_(self.layer.bias)
 
-    def forward(self, c: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
-        """Scales, shifts and gates for a vector c (B, width)."""
-        chunks = self.layer(nn.functional.silu(c)).unsqueeze(1).chunk(3 * self.parts, -1)
-        return [(chunks[3 * i], chunks[3 * i + 1], chunks[3 * i + 2]) for i in range(self.parts)]
+    def forward(self, c: Tensor) -> tuple[Tensor, ...]:
+        """For a vector c (B, width)."""
+        return self.layer(nn.functional.silu(c)).unsqueeze(1).chunk(self.count, -1)
 
 
 def plain_norm(width: int) -> nn.LayerNorm:
-    """A norm without scale and shift of its own: `AdaptiveNorm` gives them."""
+    """A norm without scale and shift of its own: `Modulation` gives them."""
     return nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
 
 

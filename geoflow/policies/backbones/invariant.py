@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from geoflow.policies.backbones.attention import (
-    AdaptiveNorm,
+    Modulation,
     clean,
     feed_forward,
     head_count,
@@ -66,12 +66,12 @@ class InvariantTransformer(nn.Module):
         self.observe = nn.Sequential(nn.LayerNorm(cond), nn.Linear(cond, width))
         self.summarise = nn.Linear(width, width)
         self.blocks = nn.ModuleList(_Block(width, heads) for _ in range(depth))
-        self.norm, self.modulation = plain_norm(width), AdaptiveNorm(width, 1)
+        self.norm, self.modulation = plain_norm(width), Modulation(width, 2)
         self.leave = nn.Linear(width, outputs)
 
     @torch.no_grad()
     def fit(self, mean: Tensor, scale: Tensor) -> None:
-        """Take over by what features (T, inputs) are standardised: poses are their first nine, times scale plus mean."""
+        """Take over by what features (T, inputs) are standardised; scale and mean give poses back."""
         self.mean.copy_(mean[:, :POSE])
         self.scale.copy_(scale[:, :POSE])
 
@@ -81,7 +81,7 @@ class InvariantTransformer(nn.Module):
         frames = cond.tokens.new_zeros(*cond.mask.shape, POSE) if cond.frames is None else cond.frames
         frames = clean(frames, cond.mask)
         tokens = self.observe(clean(cond.tokens, cond.mask))
-        memory = tuple(block.attention.read(tokens, frames) for block in self.blocks)
+        memory = tuple(block.read(tokens, frames) for block in self.blocks)  # pyright: ignore[reportCallIssue]
         return replace(cond, tokens=tokens, frames=frames, memory=memory)
 
     def forward(self, features: Tensor, t: Tensor, cond: Tensor | Condition) -> Tensor:
@@ -97,15 +97,16 @@ class InvariantTransformer(nn.Module):
         somewhere = torch.cat([mask[:, : x.shape[1]], (cond.frames[..., 3:] != 0).any(-1)], 1)
         for block, memory in zip(self.blocks, cond.memory, strict=True):
             x = block(x, c, frames, memory, mask, somewhere)
-        scale, shift, _ = self.modulation(c)[0]
+        scale, shift = self.modulation(c)
         return self.leave(self.norm(x) * (1 + scale) + shift)
 
 
 class PointAttention(nn.Module):
     """Tokens (B, T, width) with frames read from themselves and from remembered tokens.
 
-    logit = w (q k / sqrt(c) - gamma sqrt(2 / 9P) / 2 sum_p |T_i q_p - T_j k_p|^2), w = sqrt(1/2): algorithm 22, lines
-    7 and 9 without the pair term. Tokens that are nowhere have the first term only.
+    logit = q k / sqrt(c) - gamma log(1 + mean_p |T_i q_p - T_j k_p|^2), where Jumper et al. (line 7) subtract the
+    squares themselves: attention then falls as a power of the distance, and not so fast that an object some
+    lengths of a chunk away is out of sight. Tokens that are nowhere have the first term only.
     """
 
     def __init__(self, width: int, heads: int) -> None:
@@ -114,7 +115,7 @@ class PointAttention(nn.Module):
         points = 3 * POINTS * heads
         self.ask = nn.Linear(width, width + points)
         self.remember = nn.Linear(width, 2 * width + 2 * points)
-        # softplus(0.5413) = 1, as Jumper et al. begin.
+        # softplus of it is 1.
         self.gamma = nn.Parameter(torch.full((heads,), math.log(math.e - 1)))
         self.leave = nn.Linear(width + 4 * POINTS * heads, width)
 
@@ -135,12 +136,15 @@ class PointAttention(nn.Module):
         q, points = self.ask(x).split([x.shape[-1], 3 * POINTS * self.heads], -1)
         q_points = _into_space(frames, points, self.heads)
         # Squared distances from differences: expanded, they would lose a scene that is far from the origin.
-        apart = (q_points[:, :, :, None] - k_points[:, :, None]).square().sum((-1, -2))
-        apart = apart * somewhere[:, None, None].to(apart)
-        gamma = nn.functional.softplus(self.gamma)[:, None, None] * math.sqrt(2 / (9 * POINTS)) / 2
+        apart = (q_points[:, :, :, None] - k_points[:, :, None]).square().sum(-1).mean(-1)
+        far = (
+            nn.functional.softplus(self.gamma)[:, None, None]
+            * apart.log1p()
+            * somewhere[:, None, None].to(apart)
+        )
         q = split(q, self.heads)
-        logits = q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5 - gamma * apart
-        a = weights(math.sqrt(0.5) * logits, mask)
+        logits = q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5 - far
+        a = weights(logits, mask)
         # Points read are weighted differences to the reader, so that a token that is nowhere moves nothing.
         posed = (a * somewhere[:, None, None].to(a)).to(v_points.dtype)
         with torch.autocast(x.device.type, enabled=False):
@@ -158,9 +162,13 @@ class _Block(nn.Module):
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
-        self.norm, self.modulation = plain_norm(width), AdaptiveNorm(width, 2)
+        self.norm, self.modulation = plain_norm(width), Modulation(width, 6)
         self.attention = PointAttention(width, heads)
         self.feed_forward = feed_forward(width)
+
+    def read(self, tokens: Tensor, frames: Tensor) -> tuple[Tensor, ...]:
+        """What `PointAttention.read` makes of observation tokens."""
+        return self.attention.read(tokens, frames)
 
     def forward(
         self,
@@ -171,7 +179,7 @@ class _Block(nn.Module):
         mask: Tensor,
         somewhere: Tensor,
     ) -> Tensor:
-        (scale, shift, gate), (scale_2, shift_2, gate_2) = self.modulation(c)
+        scale, shift, gate, scale_2, shift_2, gate_2 = self.modulation(c)
         x = x + gate * self.attention(self.norm(x) * (1 + scale) + shift, frames, memory, mask, somewhere)
         return x + gate_2 * self.feed_forward(self.norm(x) * (1 + scale_2) + shift_2)
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from geoflow.policies.backbones.attention import (
-    AdaptiveNorm,
+    Modulation,
     SelfAttention,
     attend,
     clean,
@@ -50,7 +50,7 @@ class DiffusionTransformer(nn.Module):
         self.observe = nn.Sequential(nn.LayerNorm(cond), nn.Linear(cond, width))
         self.summarise = nn.Linear(width, width)
         self.blocks = nn.ModuleList(_Block(width, heads) for _ in range(depth))
-        self.norm, self.modulation = plain_norm(width), AdaptiveNorm(width, 1)
+        self.norm, self.modulation = plain_norm(width), Modulation(width, 2)
         self.leave = nn.Linear(width, outputs)
 
     def prepare(self, cond: Tensor | Condition) -> Condition:
@@ -68,7 +68,7 @@ class DiffusionTransformer(nn.Module):
         x = self.enter(features) + self.steps
         for block, memory in zip(self.blocks, cond.memory, strict=True):
             x = block(x, c, memory, cond.mask)
-        scale, shift, _ = self.modulation(c)[0]
+        scale, shift = self.modulation(c)
         return self.leave(self.norm(x) * (1 + scale) + shift)
 
 
@@ -78,7 +78,7 @@ class _Block(nn.Module):
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
-        self.norm, self.modulation = plain_norm(width), AdaptiveNorm(width, 3)
+        self.norm, self.modulation = plain_norm(width), Modulation(width, 9)
         self.own = SelfAttention(width, heads)
         self.ask, self.answer = nn.Linear(width, width), nn.Linear(width, width)
         self.remember = nn.Linear(width, 2 * width)
@@ -93,7 +93,8 @@ class _Block(nn.Module):
         def look(y: Tensor) -> Tensor:
             return self.answer(merge(attend(split(self.ask(y), self.heads), memory[0], memory[1], mask)))
 
-        branches = (self.own, look, self.feed_forward)
-        for branch, (scale, shift, gate) in zip(branches, self.modulation(c), strict=True):
+        modulation = self.modulation(c)
+        for i, branch in enumerate((self.own, look, self.feed_forward)):
+            scale, shift, gate = modulation[3 * i : 3 * i + 3]
             x = x + gate * branch(self.norm(x) * (1 + scale) + shift)
         return x
