@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from geoflow.manifolds import SE3, SO3, Euclidean, Manifold, Product
     from geoflow.policies.checkpoint import load_policy
     from geoflow.policies.chunking import ChunkBroker
+    from geoflow.policies.realtime import RealTimeBroker
 
 __version__ = "0.1.0"
 
@@ -23,6 +24,7 @@ __all__ = [
     "HaarUniform",
     "Manifold",
     "Product",
+    "RealTimeBroker",
     "WrappedGaussian",
     "lie",
     "load_policy",
@@ -39,6 +41,7 @@ _HOMES = {
     "HaarUniform": "flows",
     "Manifold": "manifolds",
     "Product": "manifolds",
+    "RealTimeBroker": "policies.realtime",
     "WrappedGaussian": "flows",
     "load_policy": "policies.checkpoint",
     # the packages themselves

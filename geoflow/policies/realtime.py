@@ -1,0 +1,160 @@
+"""RealTimeBroker: actions at a robot's clock, while the next chunk is computed in a thread of its own."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import torch
+
+from geoflow.policies.base import Onward, Policy
+from geoflow.policies.chunking import ObservationHistory
+from geoflow.policies.execution import MANNERS
+
+REMEMBERED = 10
+"""Delays from which the next one is foreseen, as their largest (Black et al. 2025)."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A chunk, and the tick whose observation it was made from."""
+
+    start: int
+    actions: np.ndarray
+
+
+class RealTimeBroker:
+    """One action at each tick, at once: inference never makes the robot wait, unless a chunk runs out.
+
+        with RealTimeBroker(policy, execute=8) as broker:
+            broker.run(robot.observe, robot.command, steps=400)
+
+    The first chunk is waited for. Afterwards a prediction begins ``execute`` ticks after the last one began, or
+    when that is there; until it is there the last chunk goes on. With "guided" (real-time chunking) the
+    prediction is told what is being executed, and for how many steps it will be: the largest of the last delays.
+
+    Args:
+        policy: The policy.
+        execute: Ticks from one prediction to the next, at least; the policy's own by default.
+        manner: "guided" or "naive", as in `Execution`.
+        nfe: Network evaluations a chunk; the policy's own by default.
+        solver: The policy's own by default.
+        generator: Source of randomness.
+
+    Raises:
+        ValueError: more steps than a chunk has; an unknown manner; a policy that cannot be guided.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        execute: int | None = None,
+        *,
+        manner: str = "guided",
+        nfe: int | None = None,
+        solver: str | None = None,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        self._execute = policy.config.execute if execute is None else execute
+        if not 1 <= self._execute <= policy.config.horizon:
+            raise ValueError(
+                f"execute={self._execute}; it lies between 1 and the policy's horizon {policy.config.horizon}."
+            )
+        if manner not in MANNERS:
+            raise ValueError(f"manner={manner!r}; it is one of {', '.join(MANNERS)}.")
+        if manner == "guided":
+            policy.check_onward()
+        self._policy, self._guided = policy, manner == "guided"
+        self._options: dict[str, Any] = {"nfe": nfe, "solver": solver, "generator": generator}
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="geoflow-inference")
+        self._pending: tuple[int, Future[np.ndarray]] | None = None
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget chunks and history; call it when an episode begins. Waits for a prediction under way."""
+        if self._pending is not None:
+            self._pending[1].exception()
+        self._pending, self._plan, self._tick = None, None, 0
+        self._history = ObservationHistory(self._policy.config.observation_steps)
+        self.delays: deque[int] = deque(maxlen=REMEMBERED)
+        """The last delays [ticks]."""
+        self.waits = 0
+        """Ticks at which a chunk had run out, and the robot waited."""
+
+    def act(self, obs: Mapping[str, Any]) -> np.ndarray:
+        """The action of this tick, shape (7 + k,), for an observation name -> (d,).
+
+        Raises:
+            Exception: whatever a prediction raised.
+        """
+        window = self._history.push(obs)
+        tick, self._tick = self._tick, self._tick + 1
+        if self._plan is None:
+            begin = time.perf_counter()
+            self._plan = Plan(tick, self._predict(window, None))
+            self.delays.append(math.ceil((time.perf_counter() - begin) * self._policy.spec.control_hz))
+        if self._pending is not None and self._pending[1].done():
+            self._adopt(tick)
+        if self._pending is None and tick - self._plan.start >= self._execute:
+            self._pending = tick, self._thread.submit(self._predict, window, self._onward(tick))
+        if tick - self._plan.start >= len(self._plan.actions):
+            self.waits += 1
+            self._adopt(tick)
+        return self._plan.actions[tick - self._plan.start]
+
+    def run(
+        self,
+        observe: Callable[[], Mapping[str, Any]],
+        command: Callable[[np.ndarray], object],
+        steps: int,
+    ) -> np.ndarray:
+        """Observe, act and command ``steps`` times at the policy's control rate.
+
+        Returns:
+            How late each command was [s], shape (steps,).
+        """
+        period, begin = 1 / self._policy.spec.control_hz, time.perf_counter()
+        late = np.zeros(steps)
+        for step in range(steps):
+            time.sleep(max(0.0, begin + step * period - time.perf_counter()))
+            command(self.act(observe()))
+            late[step] = time.perf_counter() - begin - step * period
+        return late
+
+    def close(self) -> None:
+        """End the thread; a prediction under way is waited for."""
+        self._thread.shutdown()
+
+    def __enter__(self) -> RealTimeBroker:
+        """The broker itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close."""
+        self.close()
+
+    def _predict(self, window: Mapping[str, np.ndarray], onward: Onward | None) -> np.ndarray:
+        return self._policy.act(window, onward=onward, **self._options).cpu().numpy()
+
+    def _onward(self, tick: int) -> Onward | None:
+        assert self._plan is not None
+        left = self._plan.actions[tick - self._plan.start :]
+        if not self._guided or not len(left):
+            return None
+        return Onward(torch.from_numpy(left), min(max(self.delays), len(left)))
+
+    def _adopt(self, tick: int) -> None:
+        """Take over the prediction under way, when it is there."""
+        assert self._pending is not None
+        (start, future), self._pending = self._pending, None
+        self._plan = Plan(start, future.result())
+        self.delays.append(tick - start)
