@@ -9,6 +9,7 @@ from .episode_end import EpisodeEnd
 
 TASKS: dict[str, str] = {
     "geoflow/TiltedPegInsert-v0": f"{__name__}.tasks.peg:TiltedPegInsert",
+    "geoflow/HalfTurnStand-v0": f"{__name__}.tasks.half_turn:HalfTurnStand",
     "geoflow/RackSlot-v0": f"{__name__}.tasks.rack:RackSlot",
     "geoflow/KeyTurn-v0": f"{__name__}.tasks.key_turn:KeyTurn",
 }

@@ -208,6 +208,11 @@ class PoseTask(gym.Env[dict[str, Any], NDArray[Any]], ABC, Generic[S]):
         """Whether the episode is beyond repair: what was to be grasped fell off the table."""
         return bool(getattr(state, self.held)[2] < -0.02)
 
+    def lifts(self, state: S) -> bool:
+        """Whether the hand has the object off the table now."""
+        grasped = getattr(state, self.held)
+        return bool(grasped[2] > self.lift and poses.norm(grasped[:3] - state.tcp[:3]) < 0.08)
+
     # --- gymnasium ---
 
     def reset(
@@ -240,7 +245,7 @@ class PoseTask(gym.Env[dict[str, Any], NDArray[Any]], ABC, Generic[S]):
         self.robot.step(self.data, target[:7], target[7])
         mujoco.mj_kinematics(self.model, self.data)  # poses of now, not of one physics step ago
         state = self.state()
-        self._lifted = self._lifted or self._lifts(state)
+        self._lifted = self._lifted or self.lifts(state)
         success = not self._broken() and self.succeeded(state)
         terminated = success or self._broken() or self.failed(state)
         info = {"is_success": success, "failure": "", "mode": self.mode(state)}
@@ -374,10 +379,6 @@ class PoseTask(gym.Env[dict[str, Any], NDArray[Any]], ABC, Generic[S]):
 
     def _broken(self) -> bool:
         return any(self.data.warning.number)
-
-    def _lifts(self, state: S) -> bool:
-        grasped = getattr(state, self.held)
-        return bool(grasped[2] > self.lift and poses.norm(grasped[:3] - state.tcp[:3]) < 0.08)
 
     def _try_scene(self) -> bool:
         """Draw a scene into `data`; true if the robot can do the task in it."""
