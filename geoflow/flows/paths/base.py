@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from geoflow.flows.noise import Generators
+from geoflow.flows.priors.base import Prior
 from geoflow.manifolds import Manifold
 
 
@@ -48,4 +49,20 @@ class Path(ABC):
         raise NotImplementedError(
             f"{type(self).__name__} does not say where a velocity leads. Give it a method endpoint_of, or train "
             "with target='endpoint'."
+        )
+
+    def spread(self, space: Manifold, t: Tensor) -> Tensor:
+        """r (..., tangent_dim): how wide the noise of x_t still is, as a part of the whole; never 0."""
+        raise NotImplementedError(self._no_score("spread"))
+
+    def conditional_score(
+        self, space: Manifold, prior: Prior, x_0: Tensor, x_1: Tensor, x_t: Tensor, t: Tensor
+    ) -> Tensor:
+        """d/d delta log p_t(x_t Exp(delta)) (..., tangent_dim) at 0, of points given x_1, or given both ends."""
+        raise NotImplementedError(self._no_score("conditional_score"))
+
+    def _no_score(self, method: str) -> str:
+        return (
+            f"{type(self).__name__} does not say how its points are distributed, which scores need. Give it a method "
+            f"{method}, or use Geodesic, Diffusion or BrownianBridge."
         )

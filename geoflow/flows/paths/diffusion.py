@@ -9,6 +9,8 @@ from torch import Tensor
 from geoflow.flows.noise import Generators
 from geoflow.flows.paths.base import Path, PathSample
 from geoflow.flows.paths.noisy import around
+from geoflow.flows.paths.scores import SHORTEST, prior_about, score_about
+from geoflow.flows.priors.base import Prior
 from geoflow.flows.schedules import CosineVP, Mixture, check_mixture
 from geoflow.manifolds import Manifold
 
@@ -51,6 +53,18 @@ class Diffusion(Path):
         mu, m, sigma, rate = self._curve(space, x_1, t)
         w = space.log(mu, x_t)
         return space.adjoint(-w, m) + (rate / sigma).to(w.dtype).unsqueeze(-1) * w
+
+    def spread(self, space: Manifold, t: Tensor) -> Tensor:
+        """sigma_t."""
+        sigma = self.mixture(t)[2].clamp(min=SHORTEST).unsqueeze(-1)
+        return sigma.expand(*sigma.shape[:-1], space.tangent_dim)
+
+    def conditional_score(
+        self, space: Manifold, prior: Prior, x_0: Tensor, x_1: Tensor, x_t: Tensor, t: Tensor
+    ) -> Tensor:
+        """Of x_t = mu_t Exp(sigma_t z) given x_1, with c Exp(z) from the prior."""
+        mu, r = self._curve(space, x_1, t)[0], self.spread(space, t).to(x_t.dtype)
+        return score_about(space, mu, x_t, r, prior_about(space, prior, self._center(space, x_t)))
 
     def _curve(self, space: Manifold, x_1: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """mu_t = c Exp(alpha_t y), its body velocity alpha'_t y, and sigma_t with its rate."""

@@ -11,6 +11,8 @@ from torch import Tensor
 
 from geoflow.flows.noise import Generators
 from geoflow.flows.paths.base import Path, PathSample
+from geoflow.flows.paths.scores import SHORTEST, prior_about, score_about
+from geoflow.flows.priors.base import Prior
 from geoflow.flows.schedules import Linear, Schedule, check_schedule
 from geoflow.manifolds import SE3, Manifold, Product
 
@@ -74,6 +76,23 @@ class Geodesic(Path):
             return (factor.exp(x_t, ((1 - kappa) / rate).to(x_t.dtype).unsqueeze(-1) * v_t),)
 
         return _by_factor(ahead, space, self.clock, x_t, v_t, "split_tangents")[0]
+
+    def spread(self, space: Manifold, t: Tensor) -> Tensor:
+        """1 - kappa(t), of each factor its own."""
+
+        def rest(factor: Manifold, clock: Schedule, x: Tensor, y: Tensor) -> tuple[Tensor]:
+            r = (1 - clock(t)[0]).clamp(min=SHORTEST).unsqueeze(-1)
+            return (r.expand(*r.shape[:-1], factor.tangent_dim),)
+
+        e = space.identity(device=t.device)
+        return _by_factor(rest, space, self.clock, e, e)[0]
+
+    def conditional_score(
+        self, space: Manifold, prior: Prior, x_0: Tensor, x_1: Tensor, x_t: Tensor, t: Tensor
+    ) -> Tensor:
+        """Of x_t = x_1 Exp(-r xi) given x_1, with r = 1 - kappa(t) and x_0 = x_1 Exp(-xi) from the prior."""
+        r = self.spread(space, t).to(x_t.dtype)
+        return score_about(space, x_1, x_t, r, prior_about(space, prior, x_1))
 
 
 def _by_factor(

@@ -19,6 +19,8 @@ from torch import Tensor
 from geoflow.flows.isotropic import isotropic
 from geoflow.flows.noise import Generators
 from geoflow.flows.paths.base import Path, PathSample
+from geoflow.flows.paths.scores import score_about
+from geoflow.flows.priors.base import Prior
 from geoflow.manifolds import Manifold
 
 #: What t (1 - t) is taken for, at least, where the rate of a bridge's width divides by its root.
@@ -36,6 +38,8 @@ class NoisyGeodesic(Path):
 
     z is isotropic in the metric of the space, and sigma_t is in its unit.
     """
+
+    sigma: float
 
     @abstractmethod
     def width(self, t: Tensor) -> tuple[Tensor, Tensor]:
@@ -59,6 +63,18 @@ class NoisyGeodesic(Path):
             "path Diffusion, whose velocity an end point determines; a BrownianBridge with target='endpoint' is "
             "sampled as the process it is by geoflow.flows.sample_bridge."
         )
+
+    def spread(self, space: Manifold, t: Tensor) -> Tensor:
+        """sigma_t, at least a hundredth of sigma."""
+        sigma = self.width(t)[0].clamp(min=self.sigma * MARGIN**0.5).unsqueeze(-1)
+        return sigma.expand(*sigma.shape[:-1], space.tangent_dim)
+
+    def conditional_score(
+        self, space: Manifold, prior: Prior, x_0: Tensor, x_1: Tensor, x_t: Tensor, t: Tensor
+    ) -> Tensor:
+        """Of x_t = mu_t Exp(sigma_t z) given both ends, for sigma_t well below pi: no turn beyond it is counted."""
+        mu, r = space.geodesic(x_0, x_1, t)[0], self.spread(space, t).to(x_t.dtype)
+        return score_about(space, mu, x_t, r, lambda u: -0.5 * space.squared_norm(u))
 
 
 @dataclass(frozen=True)
