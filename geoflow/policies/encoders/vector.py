@@ -1,4 +1,4 @@
-"""VectorEncoder: standardise a vector observation and embed it."""
+"""VectorEncoder: standardise a vector observation and embed it; HistoryEncoder: the same as a token."""
 
 from __future__ import annotations
 
@@ -28,3 +28,23 @@ class VectorEncoder(nn.Module):
         """Embed (B, inputs)."""
         # Beyond a few spreads the network has never been: clamp, rather than extrapolate.
         return self.layers(((x - self.mean) / self.scale).clamp(-5, 5))
+
+
+class HistoryEncoder(nn.Module):
+    """Vectors (B, To, d) to one token for all steps (B, 1, 1, width)."""
+
+    def __init__(self, shape: tuple[int, ...], steps: int, width: int) -> None:
+        super().__init__()
+        if len(shape) != 1:
+            raise ValueError(f"a vector has the shape {tuple(shape)}; expected (d,).")
+        self.steps, self.tokens = 1, 1
+        self.net = VectorEncoder(steps * shape[0], width)
+
+    def fit(self, x: Tensor) -> None:
+        """Take mean and spread from data (N, To, d)."""
+        self.net.fit(x.flatten(1))
+
+    def forward(self, x: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+        """Encode; nothing is drawn."""
+        tokens = self.net(x.flatten(1))[:, None, None]
+        return tokens, torch.ones(tokens.shape[:-1], dtype=torch.bool, device=tokens.device)

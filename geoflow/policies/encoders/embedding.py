@@ -1,0 +1,25 @@
+"""EmbeddingEncoder: features that a frozen encoder elsewhere computed, brought to the width of our tokens."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class EmbeddingEncoder(nn.Module):
+    """Features (B, To, d) or (B, To, n, d) to one or n tokens a step, (B, To, n, width), all there."""
+
+    def __init__(self, shape: tuple[int, ...], steps: int, width: int) -> None:
+        super().__init__()
+        if len(shape) not in (1, 2):
+            raise ValueError(
+                f"an embedding has the shape {tuple(shape)}; expected (d,), or (n, d) for n tokens."
+            )
+        self.steps, self.tokens = steps, 1 if len(shape) == 1 else shape[0]
+        self.net = nn.Sequential(nn.LayerNorm(shape[-1]), nn.Linear(shape[-1], width), nn.SiLU())
+        self.leave = nn.Linear(width, width)
+
+    def forward(self, x: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+        """Encode; nothing is drawn."""
+        tokens = self.leave(self.net(x.reshape(*x.shape[:2], self.tokens, x.shape[-1])))
+        return tokens, torch.ones(tokens.shape[:-1], dtype=torch.bool, device=tokens.device)
