@@ -57,7 +57,7 @@ def solvers(policy: PolicyConfig, nfe: tuple[int, ...]) -> list[Solver]:
         if counts[-1] > ANCESTRAL.nfe:
             raise ValueError(f"nfe={counts[-1]}; a diffusion policy takes at most its {ANCESTRAL.nfe} steps.")
         return [*few, ANCESTRAL]
-    solver = policy_class(policy.type).default_solver if policy.solver == "auto" else policy.solver
+    solver = policy_class(policy.type).default_solver(policy) if policy.solver == "auto" else policy.solver
     each = INTEGRATORS[solver].evaluations if solver in INTEGRATORS else 1
     cells = [Solver(n, solver) for n in counts if n % each == 0]
     if not cells:

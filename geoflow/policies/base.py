@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -113,7 +113,13 @@ class Policy(nn.Module, ABC):
         T, F, D = config.horizon, self.space.feature_dim, self.space.tangent_dim
         self.encoder = VectorEncoder(self._observation_dim(), width=config.width // 2)
         self.net = BACKBONES[config.backbone](
-            horizon=T, inputs=F, outputs=D, cond=config.width // 2, width=config.width, depth=config.depth
+            horizon=T,
+            inputs=F,
+            outputs=D,
+            cond=config.width // 2,
+            width=config.width,
+            depth=config.depth,
+            times=self.times(config),
         )
         for name, value in {
             "length": torch.ones(()),
@@ -128,8 +134,15 @@ class Policy(nn.Module, ABC):
 
     # What a subclass says.
 
-    default_solver: ClassVar[str]
-    """What solver "auto" means."""
+    @staticmethod
+    @abstractmethod
+    def default_solver(config: PolicyConfig) -> str:
+        """What solver "auto" means."""
+
+    @staticmethod
+    def times(config: PolicyConfig) -> int:
+        """How many times its network takes: 1, or 2 where it jumps from one to the other."""
+        return 1
 
     @abstractmethod
     def chunk_loss(self, x_1: Tensor, cond: Tensor, generator: Generators) -> Tensor:
@@ -307,7 +320,7 @@ class Policy(nn.Module, ABC):
             raise ValueError(f"nfe={nfe}; a chunk needs at least 1 network evaluation.")
         cond = self.encoder(self.observation_vector(obs))
         solver = solver or self.config.solver
-        solver = self.default_solver if solver == "auto" else solver
+        solver = self.default_solver(self.config) if solver == "auto" else solver
         goal = {} if onward is None else {"goal": self._goal(obs, onward)}
         points = self.sample_chunk(cond, nfe, solver, generator, path=path, **goal)
         return self.from_space(obs, points)

@@ -32,8 +32,22 @@ class PolicyConfig:
     """Channels of the network."""
     depth: int = 4
     """Residual blocks of the network."""
+    method: str = "Flow()"
+    """flow only: Flow() learns velocities; MeanFlow(), Shortcut() and Consistency() learn jumps, for one or two
+    evaluations. This and the next five are names or calls with literal arguments, such as MeanFlow(instant=0.25),
+    or module:Name of your own."""
     prior: str = "gaussian"
-    """Where noise starts: gaussian (wrapped, width taken from data) or haar (uniform rotations)."""
+    """Where noise starts, as wide as the data: gaussian (wrapped), haar (uniform rotations), igso3 (heat kernel), or
+    GaussianProcess(kernel=SquaredExponential(4)) and its kernels Brownian(), OrnsteinUhlenbeck(4), smooth in time."""
+    path: str = "Geodesic()"
+    """From noise to data: Geodesic(clock) with Linear(), Cosine(), Power(2), Exponential(5) or a tuple of one for
+    each factor of the space; SigmaMin(0.01), BrownianBridge(0.1), Diffusion(CosineVP())."""
+    coupling: str = "independent"
+    """Which noise goes with which chunk: independent, ConditionalTransport(radius) or OptimalTransport()."""
+    times: str = "uniform"
+    """Times trained at: uniform, LogitNormal(0, 1) or Beta(1, 1.5)."""
+    grid: str = "uniform"
+    """Times stepped through: uniform, or dense_jump(0.5) for a single step from there."""
     target: str = "endpoint"
     """What the network predicts: endpoint (the chunk where the path ends), velocity (flow only), noise or v (the
     epsilon and the v of DDPM, ddpm only)."""

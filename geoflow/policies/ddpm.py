@@ -153,7 +153,11 @@ class DDPMPolicy(Policy):
 
     clip: Tensor
     alphas_cumprod: Tensor
-    default_solver = "ddim"
+
+    @staticmethod
+    def default_solver(config: PolicyConfig) -> str:
+        """DDIM."""
+        return "ddim"
 
     def __init__(self, config: PolicyConfig, spec: PolicySpec) -> None:
         if config.solver not in ("auto", *SOLVERS):

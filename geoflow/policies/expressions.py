@@ -66,7 +66,7 @@ def _value(option: str, text: str, node: ast.expr, known: Mapping[str, Any]) -> 
 def _lookup(option: str, text: str, name: str, known: Mapping[str, Any]) -> Any:
     if name not in known:
         raise ValueError(
-            f"{option}={text!r}: there is no {name!r}; it is built from {', '.join(known)}, or is module:Name of "
+            f"{option}={text!r}: there is no {name!r}; it is one of {', '.join(known)}, or module:Name of "
             f"your own.{hint(name, known)}"
         )
     return known[name]

@@ -7,36 +7,55 @@ from typing import Any
 from torch import Tensor
 
 from geoflow.data.chunks import Chunks
-from geoflow.flows import INTEGRATORS, Flow, HaarUniform, WrappedGaussian
+from geoflow.flows import INTEGRATORS, Flow, FlowMap, WrappedGaussian
 from geoflow.flows.inpainting import sample_onward
 from geoflow.flows.noise import Generators
 from geoflow.policies.base import Goal, Policy, PolicySpec
 from geoflow.policies.config import PolicyConfig
+from geoflow.policies.toolbox import part
 
-PRIORS = {"gaussian": WrappedGaussian, "haar": HaarUniform}
+JUMP = "jump"
+"""The solver of a flow map: one evaluation carries a chunk from one time of the grid to the next."""
 
 
 class FlowPolicy(Policy):
     """Flow matching on SE(3) x R^k, on R^3 x SO(3) x R^k, or on position + 6D rotation + extras.
 
-    The prior is a wrapped Gaussian whose centre and width, per chunk step, are those of the demonstrations;
-    the network's predictions are in the same widths.
-    """
+    The prior's centre and width, per chunk step, are those of the demonstrations; the network's predictions are
+    in the same widths.
 
-    default_solver = "euler"
+    Raises:
+        ValueError: a method, prior, path, coupling, times, grid or solver that is unknown or does not fit the
+            others.
+    """
 
     def __init__(self, config: PolicyConfig, spec: PolicySpec) -> None:
         super().__init__(config, spec)
-        if config.solver not in ("auto", *INTEGRATORS):
-            raise ValueError(
-                f"policy.solver={config.solver!r}; it is auto or one of {', '.join(INTEGRATORS)}."
-            )
-        if config.prior not in PRIORS:
-            raise ValueError(f"policy.prior={config.prior!r}; it is one of {', '.join(PRIORS)}.")
-        prior = PRIORS[config.prior](self.space, self.chunk_mean, self.chunk_scale)
-        self.flow = Flow(
-            self.space, prior, scale=self.chunk_scale, target=config.target, center=self.chunk_mean
+        solvers = (*INTEGRATORS, JUMP) if self.times(config) == 2 else INTEGRATORS
+        if config.solver not in ("auto", *solvers):
+            raise ValueError(f"policy.solver={config.solver!r}; it is auto or one of {', '.join(solvers)}.")
+        prior = part("prior", config.prior)(self.space, mean=self.chunk_mean, scale=self.chunk_scale)
+        self.flow: Flow = part("method", config.method)(
+            self.space,
+            prior,
+            path=part("path", config.path),
+            coupling=part("coupling", config.coupling),
+            scale=self.chunk_scale,
+            target=config.target,
+            center=self.chunk_mean,
+            times=part("times", config.times),
         )
+        self.grid = part("grid", config.grid)
+
+    @staticmethod
+    def default_solver(config: PolicyConfig) -> str:
+        """Euler steps of a velocity, jumps of a flow map."""
+        return JUMP if FlowPolicy.times(config) == 2 else "euler"
+
+    @staticmethod
+    def times(config: PolicyConfig) -> int:
+        """2 for a flow map."""
+        return 2 if issubclass(part("method", config.method).func, FlowMap) else 1
 
     def fit(self, chunks: Chunks, samples: int = 8192) -> None:
         """Take units, centres and widths from demonstrations."""
@@ -49,11 +68,16 @@ class FlowPolicy(Policy):
         self.flow.center.copy_(self.chunk_mean)
 
     def chunk_loss(self, x_1: Tensor, cond: Tensor, generator: Generators) -> Tensor:
-        """Conditional flow matching loss (B,)."""
+        """The loss (B,) of the method: conditional flow matching by default."""
         return self.flow.loss(self.evaluate_network, x_1, cond, generator=generator)
 
     def check_onward(self) -> None:
-        """A flow can always go on with a given chunk."""
+        """Raise ValueError for a flow map: its jumps leave no velocity to guide."""
+        if isinstance(self.flow, FlowMap):
+            raise ValueError(
+                f"a {type(self.flow).__name__} jumps, and has no way on which it could be guided; use the naive "
+                "execution, or a policy of method Flow()."
+            )
 
     def sample_chunk(
         self,
@@ -65,14 +89,20 @@ class FlowPolicy(Policy):
         path: bool = False,
         goal: Goal | None = None,
     ) -> Tensor:
-        """Integrate from the prior, guided to go on with ``goal``; ``nfe`` network evaluations in all."""
-        if solver not in INTEGRATORS:
-            raise ValueError(f"solver={solver!r}; a flow is integrated by one of {', '.join(INTEGRATORS)}.")
-        method = INTEGRATORS[solver]
-        if nfe % method.evaluations:
-            raise ValueError(f"nfe={nfe}; {solver} takes a multiple of {method.evaluations} evaluations.")
+        """From noise to a chunk, guided to go on with ``goal``; ``nfe`` network evaluations in all."""
+        if solver == JUMP and isinstance(self.flow, FlowMap):
+            method, each = None, 1
+        elif solver in INTEGRATORS:
+            method, each = INTEGRATORS[solver], INTEGRATORS[solver].evaluations
+        else:
+            raise ValueError(
+                f"solver={solver!r}; this policy is sampled by one of {', '.join(INTEGRATORS)}"
+                f"{f', {JUMP}' if isinstance(self.flow, FlowMap) else ''}."
+            )
+        if nfe % each:
+            raise ValueError(f"nfe={nfe}; {solver} takes a multiple of {each} evaluations.")
         how: dict[str, Any] = {
-            "steps": nfe // method.evaluations,
+            "steps": self.grid(nfe // each),
             "method": method,
             "generator": generator,
             "path": path,

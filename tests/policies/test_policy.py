@@ -1,5 +1,6 @@
 """Policies: frames and units invert each other, the scene may be moved, and noise is per episode."""
 
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -130,7 +131,10 @@ def test_missing_and_misshapen_observations_are_named(fitted):
         ({"manifold": "geoflow:SO3"}, "stores a point in 4 numbers; a pose has 7"),
         ({"manifold": "geoflow:Euclidean"}, "made without arguments .*'n'"),
         ({"manifold": "geoflow:Manifold"}, "is abstract; it still lacks exp, "),
-        ({"type": "geoflow.policies.base:Policy"}, "is abstract; it still lacks chunk_loss, sample_chunk"),
+        (
+            {"type": "geoflow.policies.base:Policy"},
+            "is abstract; it still lacks chunk_loss, default_solver, sample_chunk",
+        ),
     ],
 )
 def test_unknown_choices_are_refused_with_the_known_ones(demos, change, words):
@@ -142,7 +146,7 @@ def test_unknown_choices_are_refused_with_the_known_ones(demos, change, words):
 class Straight(FlowPolicy):
     """A policy of somebody else's: every chunk is the mean chunk of the demonstrations."""
 
-    def sample_chunk(self, cond, nfe, solver, generator, *, path=False):
+    def sample_chunk(self, cond, nfe, solver, generator, *, path=False, goal=None):
         chunk = self.chunk_mean.expand(len(cond), *self.chunk_mean.shape)
         return chunk.expand(nfe + 1, *chunk.shape) if path else chunk
 
@@ -197,3 +201,55 @@ def test_rotations_spread_over_the_whole_group_still_have_a_centre():
     center = _center(gf.SE3(), x)
     torch.testing.assert_close(center[:, 3:].norm(dim=-1), torch.ones(4, dtype=torch.float64))
     assert center.isfinite().all()
+
+
+TOOLBOX = [
+    {"method": "MeanFlow(instant=0.5)", "target": "velocity"},
+    {"method": "Shortcut()"},
+    {"method": "Consistency()", "manifold": "R3xSO3"},
+    {"prior": "igso3", "path": "Geodesic(Exponential(3))", "times": "Beta(1, 1.5)"},
+    {"prior": "GaussianProcess(kernel=OrnsteinUhlenbeck(4))", "coupling": "OptimalTransport()"},
+    {"path": "Geodesic(((Linear(), Cosine()), Power(2)))", "manifold": "R3xSO3", "grid": "dense_jump(0.5)"},
+    {"path": "BrownianBridge(0.1)", "target": "velocity", "coupling": "ConditionalTransport(0.1)"},
+    {"path": "Diffusion(CosineVP())", "manifold": "Euclidean", "times": "LogitNormal(0, 1)"},
+]
+
+
+@pytest.mark.parametrize("options", TOOLBOX, ids=str)
+def test_the_toolbox_by_name(demos, options):
+    """Every option trains, samples finite chunks in two evaluations, and comes back from its configuration."""
+    torch.manual_seed(0)
+    config = PolicyConfig(width=64, depth=1, horizon=8, execute=4, **options)
+    chunks = Chunks(demos, 8, 1)
+    policy = build_policy(config, PolicySpec.of(chunks))
+    policy.fit(chunks)
+    batch = chunks.sample(16)
+    policy(batch, torch.Generator().manual_seed(0)).mean().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in policy.parameters())
+    acted = policy.act(batch.obs, nfe=2)
+    assert acted.shape == batch.actions.shape
+    assert acted.isfinite().all()
+    again = build_policy(PolicyConfig(**config.__dict__), policy.spec)
+    again.load_state_dict(policy.state_dict())
+    torch.testing.assert_close(
+        again.act(batch.obs, nfe=2, generator=torch.Generator().manual_seed(1)),
+        policy.act(batch.obs, nfe=2, generator=torch.Generator().manual_seed(1)),
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"path": "Geodesic(Exponent(3))"}, "Did you mean Exponential"),
+        ({"method": "MeanFlow(share=0.5)"}, "unexpected keyword argument 'share'"),
+        ({"method": "Meanflow()"}, "Did you mean MeanFlow"),
+        ({"prior": "cauchy"}, "gaussian, haar"),
+        ({"solver": "jump"}, "auto or one of euler"),
+        ({"grid": "dense_jump(2)"}, "jump between 0 and 1"),
+    ],
+)
+def test_options_that_do_not_exist(demos, options, says):
+    chunks = Chunks(demos, 8, 1)
+    config = PolicyConfig(width=64, depth=1, horizon=8, execute=4, **options)
+    with pytest.raises(ValueError, match=re.escape(says)):
+        build_policy(config, PolicySpec.of(chunks))
