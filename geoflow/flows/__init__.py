@@ -37,6 +37,7 @@ from geoflow.flows.reflow import Pairs, StepTimes
 from geoflow.flows.schedules import VE, CondOT, Cosine, CosineVP, Exponential, Linear, LinearVP, Power
 from geoflow.flows.scores import gaussian_score, learned_score, score_loss
 from geoflow.flows.stochastic import sample_bridge, sample_sde
+from geoflow.flows.streaming import Streaming
 from geoflow.flows.times import Beta, LogitNormal, Times, uniform_times
 from geoflow.flows.transport import ConditionalTransport, OptimalTransport
 
@@ -81,6 +82,7 @@ __all__ = [
     "SigmaMin",
     "SquaredExponential",
     "StepTimes",
+    "Streaming",
     "Times",
     "WrappedGaussian",
     "cf4",
