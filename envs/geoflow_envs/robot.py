@@ -23,7 +23,7 @@ MAX_ANGULAR_SPEED = 2.2  # [rad/s]; faster swings ratchet a held object out of t
 MAX_OPENING = 0.04  # of each finger [m]
 SQUEEZE = 0.03  # how far past contact a full closing command aims [m], so that the force limit acts
 WORKSPACE = np.array([[0.2, -0.45, 0.008], [0.8, 0.45, 0.65]])  # box of TCP targets in the world [m]
-CLEARANCE = 0.14  # of the arm's outer links from the middle of the socket [m]
+CLEARANCE = 0.14  # of the arm's outer links from a socket or the like [m]
 HOME = (0.45, 0.0, 0.38)  # TCP position at rest [m]
 
 # Robot geoms meet the world but not each other: (2 & 1) | (2 & 1) == 0.
@@ -121,7 +121,7 @@ class Robot(ABC):
     def reachable(self, path: Sequence[Array], obstacle: Array) -> bool:
         """Whether the hand can go through TCP poses in this order, from where it was last commanded to.
 
-        The arm behind the hand, if there is one, must keep `CLEARANCE` from the point `obstacle` [m].
+        The arm behind the hand, if there is one, must keep `CLEARANCE` from `obstacle`, one or more points (n, 3) [m].
         """
 
 
@@ -320,7 +320,8 @@ class PandaRobot(Robot):
             q, reached = self.inverse_kinematics(T, q, accuracy=1e-3, margin=0.1)
             if not reached or np.abs(q - before).max() > MAX_JOINT_JUMP:
                 return False
-            if _nearest(self._scratch.xpos[self.outer_links], obstacle) < CLEARANCE:
+            links = self._scratch.xpos[self.outer_links]
+            if any(_nearest(links, point) < CLEARANCE for point in np.atleast_2d(obstacle)):
                 return False
         return True
 

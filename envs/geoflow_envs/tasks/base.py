@@ -327,7 +327,7 @@ class PoseTask(gym.Env[dict[str, Any], NDArray[Any]], ABC, Generic[S]):
     def reachable(self, start: Array, keys: Sequence[Array], obstacle: Array) -> bool:
         """Whether the hand can go from `start` by TCP poses `keys`: clear of the table there, reached all the way.
 
-        The arm must keep off the point `obstacle` [m].
+        The arm must keep off the point or points `obstacle`, (3,) or (n, 3) [m].
         """
         for key in keys:
             approach = poses.rotate(key, (0, 0, 1))

@@ -176,11 +176,11 @@ class HalfTurnStand(PoseTask[State]):
     def draw_scene(self) -> State | None:
         rng = self.np_random
         tilt = pi - rng.uniform(*self.rotation)
-        mouth = self.draw((0.36, -0.24, 0.17), (0.62, 0.24, 0.24), (0.04, 0.06, 0.02))
+        mouth = self.draw((0.40, -0.24, 0.17), (0.62, 0.24, 0.24), (0.04, 0.06, 0.02))
         azimuth, roll = rng.uniform(-pi, pi), rng.uniform(-pi, pi)
         turn = poses.compose(poses.pose(rotvec=(0, 0, azimuth)), poses.pose(rotvec=(0, tilt, 0)))
         holder = poses.compose(poses.pose(mouth), poses.compose(turn, poses.pose(rotvec=(0, 0, roll))))
-        place = self.draw((0.36, -0.24, 0.06), (0.62, 0.24, 0.12), (0.04, 0.06, 0.02))
+        place = self.draw((0.40, -0.24, 0.06), (0.62, 0.24, 0.12), (0.04, 0.06, 0.02))
         mark = poses.pose(place, (0, 0, rng.uniform(-pi, pi)))
         bottle = poses.compose(holder, poses.pose((0, 0, BODY[2] - DEPTH), (pi, 0, 0)))
         if min(np.hypot(*(mark[:2] - T[:2])) for T in (holder, bottle)) < 0.20:
@@ -214,8 +214,10 @@ class HalfTurnStand(PoseTask[State]):
     def _possible(self, state: State, keys: list[Array], mode: Mode) -> bool:
         T_end_tcp = poses.compose(poses.inverse(QUARTERS[mode.quarter]), mode.T_bottle_tcp)
         end = poses.compose(state.mark, poses.compose(poses.pose((0, 0, BODY[2])), T_end_tcp))
-        keys = [*keys, raised(end, VIA), end, backed(end, 0.08)]
-        return self.reachable(state.tcp, keys, state.mark[:3])
+        turned = np.append(raised(keys[-1] if keys else state.tcp, 0.06)[:3], end[3:])  # it turns before it travels
+        keys = [*keys, turned, raised(end, VIA), end, backed(end, 0.08)]
+        ball = poses.transform(state.holder, (0, 0, -_BALL))
+        return self.reachable(state.tcp, keys, np.array([state.mark[:3], ball, ball * (1, 1, 0.5)]))
 
 
 def in_holder(state: State) -> bool:
