@@ -113,11 +113,7 @@ class DataInfo:
 
 @dataclass(frozen=True)
 class DataConvert:
-    """Convert demonstrations between geoflow, robomimic, minari, lerobot (v3) and diffusion_policy.
-
-    Formats and conventions are recognised, read from the file, or asked for in one sentence; the destination
-    appears whole or not at all.
-    """
+    """Convert demonstrations between geoflow, robomimic, minari, lerobot (v3) and diffusion_policy."""
 
     summary: ClassVar[str] = "convert demonstrations from and to the formats of others"
     example: ClassVar[str] = "geoflow data convert demos/peg.h5 datasets/peg --to lerobot"
@@ -165,22 +161,35 @@ class DataConvert:
 
     def run(self) -> Path:
         """Convert."""
+        from dataclasses import asdict
+
+        from geoflow.data.atomic import write_text
         from geoflow.data.formats.convert import Asked, convert
         from geoflow.data.formats.recording import Hints, pose_hints
         from geoflow.experiments.progress import bar
+        from geoflow.experiments.provenance import provenance
 
-        with bar(desc="convert", unit=" episodes") as shown:
-            made = convert(
-                self.source,
-                self.dest,
-                self.from_format,
-                self.to_format,
-                Asked(self.from_actions, self.from_gripper, self.from_scale, self.tcp),
-                Asked(self.to_actions, self.to_gripper, self.to_scale, self.tcp),
-                Hints(self.control_hz, self.env, pose_hints(self.poses), self.skip),
-                overwrite=self.overwrite,
-                progress=shown.update,
-            )
+        settings = {key: x for key, x in asdict(self).items() if x not in ("", None, (), False)}
+        _show(**settings)
+        try:
+            with bar(desc="convert", unit=" episodes") as shown:
+                made = convert(
+                    self.source,
+                    self.dest,
+                    self.from_format,
+                    self.to_format,
+                    Asked(self.from_actions, self.from_gripper, self.from_scale, self.tcp),
+                    Asked(self.to_actions, self.to_gripper, self.to_scale, self.tcp),
+                    Hints(self.control_hz, self.env, pose_hints(self.poses), self.skip),
+                    overwrite=self.overwrite,
+                    progress=shown.update,
+                )
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt("interrupted; nothing was written.") from None
+        settings |= {"read": asdict(made.read), "written": asdict(made.written)}
+        # Beside it, also of a folder: what others' libraries find in their folders is theirs.
+        note = made.path.with_name(made.path.name + ".json")
+        write_text(note, json.dumps(provenance() | {"settings": settings}, indent=2, default=str) + "\n")
         print(made)
         return made.path
 

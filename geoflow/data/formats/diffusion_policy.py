@@ -10,6 +10,7 @@ Arrays of objects are refused before zarr sees them: to decode them is to unpick
 from __future__ import annotations
 
 import json
+import sys
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -62,6 +63,7 @@ def read(path: Path, hints: Hints) -> Iterator[Recording]:
     Raises:
         DemonstrationError: damaged, without actions, or with arrays that would have to be unpickled.
     """
+    _require_python()
     import zarr
     from zarr.storage import LocalStore, ZipStore
 
@@ -150,6 +152,7 @@ class _Episodes:
 
 def write(path: Path, meta: Meta, episodes: Iterable[Episode], actions: Actions) -> None:
     """Write a replay buffer, whole or not at all; one episode is held at a time."""
+    _require_python()
     import zarr
 
     with replacing_folder(path) as temporary, zarr.config.set({"array.write_empty_chunks": True}):
@@ -212,6 +215,15 @@ class _Block:
             self._start = start - start % size
             self._rows = np.asarray(self._array[self._start : end + -end % size])
         return self._rows[start - self._start : end - self._start].copy()
+
+
+def _require_python() -> None:
+    """Raise where zarr 3, whose interface this is, cannot be installed."""
+    if sys.version_info < (3, 11):
+        raise DemonstrationError(
+            "replay buffers of Diffusion Policy need zarr 3, which needs Python 3.11 or later; "
+            "convert in such an environment."
+        )
 
 
 def _create(group: Any, name: str, x: np.ndarray) -> Any:

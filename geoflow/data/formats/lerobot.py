@@ -112,19 +112,20 @@ class _Episodes:
             and feature["dtype"] != "string"
         ]
         self._videos = [key for key in self._columns if self._features[key]["dtype"] == "video"]
+        self._names = _names([key for key in self._columns if key.startswith("observation.")])
         self._index = _episode_index(path, self._videos)
         self.kinds: Mapping[str, str] = {}
 
     def guess_kinds(self) -> dict[str, str]:
         """Kinds of the observations of a foreign dataset, from its first episode."""
         for where, columns, _ in self._raw():
-            found = {_short(key): x for key, x in columns.items() if key.startswith("observation.")}
+            found = {self._names[key]: x for key, x in columns.items() if key in self._names}
             return observations.kinds_of(found, set(), self._hints, where)
         raise DemonstrationError(f"{self._path} holds no episode; there is nothing to convert.")
 
     def __iter__(self) -> Iterator[Episode]:
         for i, (where, columns, _) in enumerate(self._raw()):
-            found = {_short(key): x for key, x in columns.items() if key.startswith("observation.")}
+            found = {self._names[key]: x for key, x in columns.items() if key in self._names}
             if self._known is not None:
                 found = self._unpack(found)
             actions = columns[ACTION]
@@ -343,9 +344,11 @@ def _json(path: Path) -> dict[str, Any]:
     return value
 
 
-def _short(key: str) -> str:
-    """Our name of a feature."""
-    return key.removeprefix(IMAGES) if key.startswith(IMAGES) else key.removeprefix("observation.")
+def _names(keys: list[str]) -> dict[str, str]:
+    """Our names of observation features: the last word, or all but the first where that is not unique."""
+    short = {key: key.removeprefix(IMAGES).removeprefix("observation.") for key in keys}
+    double = {name for name in short.values() if list(short.values()).count(name) > 1}
+    return {key: key.removeprefix("observation.") if name in double else name for key, name in short.items()}
 
 
 # Writing.
