@@ -12,6 +12,7 @@ TASKS: dict[str, str] = {
     "geoflow/HalfTurnStand-v0": f"{__name__}.tasks.half_turn:HalfTurnStand",
     "geoflow/RackSlot-v0": f"{__name__}.tasks.rack:RackSlot",
     "geoflow/KeyTurn-v0": f"{__name__}.tasks.key_turn:KeyTurn",
+    "geoflow/HookHang-v0": f"{__name__}.tasks.hook_hang:HookHang",
 }
 
 for _id, _entry_point in TASKS.items():
