@@ -1,16 +1,16 @@
 """Encoders: observations -> tokens (B, steps, tokens a step, width) and which of them are there; no geometry.
 
-Each is made from (shape of one observation, To, width), says how many ``steps`` and ``tokens`` it gives, and is
-called with observations (B, To, *shape) and a source of randomness.
+`Encoder` says what they have in common.
 """
 
+from geoflow.policies.encoders.base import Encoder
 from geoflow.policies.encoders.embedding import EmbeddingEncoder
 from geoflow.policies.encoders.images import ImageEncoder
 from geoflow.policies.encoders.points import PointEncoder
 from geoflow.policies.encoders.text import TextEncoder, tokenise
 from geoflow.policies.encoders.vector import HistoryEncoder, VectorEncoder
 
-ENCODERS = {
+ENCODERS: dict[str, type[Encoder]] = {
     "vector": HistoryEncoder,
     "image": ImageEncoder,
     "points": PointEncoder,
@@ -22,6 +22,7 @@ ENCODERS = {
 __all__ = [
     "ENCODERS",
     "EmbeddingEncoder",
+    "Encoder",
     "HistoryEncoder",
     "ImageEncoder",
     "PointEncoder",

@@ -5,12 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from geoflow.policies.encoders.base import Encoder, all_there
 
-class EmbeddingEncoder(nn.Module):
+
+class EmbeddingEncoder(Encoder):
     """Features (B, To, d) or (B, To, n, d) to one or n tokens a step, (B, To, n, width), all there."""
 
     def __init__(self, shape: tuple[int, ...], steps: int, width: int) -> None:
-        super().__init__()
+        super().__init__(shape, steps, width)
         if len(shape) not in (1, 2):
             raise ValueError(
                 f"an embedding has the shape {tuple(shape)}; expected (d,), or (n, d) for n tokens."
@@ -22,4 +24,4 @@ class EmbeddingEncoder(nn.Module):
     def forward(self, x: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
         """Encode; nothing is drawn."""
         tokens = self.leave(self.net(x.reshape(*x.shape[:2], self.tokens, x.shape[-1])))
-        return tokens, torch.ones(tokens.shape[:-1], dtype=torch.bool, device=tokens.device)
+        return all_there(tokens)

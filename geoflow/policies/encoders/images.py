@@ -10,17 +10,19 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from geoflow.policies.encoders.base import Encoder, all_there
+
 KEYPOINTS = 32
 CROP = 76 / 84
 LEAST = 16
 """Pixels a side that a picture has at least."""
 
 
-class ImageEncoder(nn.Module):
+class ImageEncoder(Encoder):
     """Pictures (B, To, H, W, C), uint8 or as they are, to one token a picture (B, To, 1, width), all there."""
 
     def __init__(self, shape: tuple[int, ...], steps: int, width: int) -> None:
-        super().__init__()
+        super().__init__(shape, steps, width)
         if len(shape) != 3 or min(shape[:2]) < LEAST or shape[2] > 4:
             raise ValueError(
                 f"an image observation has the shape {tuple(shape)}; expected (height, width, channels) with at least "
@@ -44,7 +46,7 @@ class ImageEncoder(nn.Module):
         x = x / 127.5 - 1 if x.dtype == torch.uint8 else x
         x = self.crop(x.flatten(0, 1).movedim(-1, 1), generator)
         tokens = self.leave(spatial_softmax(self.keypoints(self.net(x)))).reshape(*batch, 1, -1)
-        return tokens, torch.ones(tokens.shape[:-1], dtype=torch.bool, device=tokens.device)
+        return all_there(tokens)
 
     def crop(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
         """Pictures (N, C, H, W) cut to 90 % of each side: at random in training, in the middle otherwise."""

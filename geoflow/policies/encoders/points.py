@@ -9,14 +9,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from geoflow.policies.encoders.base import Encoder, all_there
+
 MOST = 256
 
 
-class PointEncoder(nn.Module):
+class PointEncoder(Encoder):
     """Clouds (B, To, P, 3 + c), points in the frame of the chunk first, to one token each, (B, To, 1, width)."""
 
     def __init__(self, shape: tuple[int, ...], steps: int, width: int) -> None:
-        super().__init__()
+        super().__init__(shape, steps, width)
         if len(shape) != 2 or shape[1] < 3:
             raise ValueError(
                 f"a point cloud has the shape {tuple(shape)}; expected (points, 3 + c): x y z [m], then c features."
@@ -35,7 +37,7 @@ class PointEncoder(nn.Module):
         if x.shape[1] > MOST:
             x = torch.take_along_dim(x, farthest_points(x[..., :3], MOST)[..., None], 1)
         tokens = self.leave(self.net(x).amax(1)).reshape(*batch, 1, -1)
-        return tokens, torch.ones(tokens.shape[:-1], dtype=torch.bool, device=tokens.device)
+        return all_there(tokens)
 
 
 @torch.no_grad()

@@ -5,17 +5,19 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from geoflow.policies.encoders.base import Encoder
+
 LAYERS = 2
 
 
-class TextEncoder(nn.Module):
+class TextEncoder(Encoder):
     """Texts (B, To, L) of UTF-8 bytes, 0 after the end, to a token a byte and one before, (B, 1, 1 + L, width).
 
     The present text is read, the last of To.
     """
 
     def __init__(self, shape: tuple[int, ...], steps: int, width: int) -> None:
-        super().__init__()
+        super().__init__(shape, steps, width)
         if len(shape) != 1:
             raise ValueError(
                 f"a text has the shape {tuple(shape)}; expected (length,): bytes, as tokenise gives them."
@@ -48,6 +50,6 @@ def tokenise(text: str, length: int) -> Tensor:
     if len(code) > length or 0 in code:
         problem = "contains a zero byte" if 0 in code else f"has {len(code)} bytes"
         raise ValueError(
-            f"the text {text[:40]!r}... {problem}; this policy reads up to {length} bytes, none of them 0."
+            f"the text {text[:40]!r}... {problem}; this policy reads {length} at most, none of them 0."
         )
     return torch.tensor(list(code.ljust(length, b"\0")), dtype=torch.uint8)

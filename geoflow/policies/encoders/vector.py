@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from geoflow.policies.encoders.base import Encoder, all_there
+
 
 class VectorEncoder(nn.Module):
     """(B, inputs) -> (B, width): standardisation with the data's mean and spread, then two layers."""
@@ -30,11 +32,11 @@ class VectorEncoder(nn.Module):
         return self.layers(((x - self.mean) / self.scale).clamp(-5, 5))
 
 
-class HistoryEncoder(nn.Module):
+class HistoryEncoder(Encoder):
     """Vectors (B, To, d) to one token for all steps (B, 1, 1, width)."""
 
     def __init__(self, shape: tuple[int, ...], steps: int, width: int) -> None:
-        super().__init__()
+        super().__init__(shape, steps, width)
         if len(shape) != 1:
             raise ValueError(f"a vector has the shape {tuple(shape)}; expected (d,).")
         self.steps, self.tokens = 1, 1
@@ -47,4 +49,4 @@ class HistoryEncoder(nn.Module):
     def forward(self, x: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
         """Encode; nothing is drawn."""
         tokens = self.net(x.flatten(1))[:, None, None]
-        return tokens, torch.ones(tokens.shape[:-1], dtype=torch.bool, device=tokens.device)
+        return all_there(tokens)
