@@ -1,4 +1,4 @@
-"""Success and cost of the peg expert over fresh seeds: one record a robot, level and start, written as JSON."""
+"""Success, modes and cost of a task's expert over fresh seeds: one record a setting, written as JSON."""
 
 from __future__ import annotations
 
@@ -12,30 +12,33 @@ from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import version
+from itertools import product
 from math import radians, sqrt
 from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
-
-ENV_ID = "geoflow_envs:geoflow/TiltedPegInsert-v0"
+from geoflow_envs import TASKS
 
 
 @dataclass(frozen=True)
 class Job:
     """A run of seeds in one setting."""
 
+    task: str
     kwargs: dict[str, Any]
+    choice: str
     seeds: range
     disturbed: bool
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """One episode: how it ended ("" is success), its steps, CPU seconds in reset and in all."""
+    """One episode: how it ended ("" is success), the mode at its end, its steps, CPU seconds in reset and in all."""
 
     failure: str
+    mode: int
     steps: int
     reset_seconds: float
     seconds: float
@@ -43,15 +46,21 @@ class Outcome:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("task", nargs="?", default="TiltedPegInsert", choices=names())
     parser.add_argument("--episodes", type=int, default=200, help="episodes per setting")
     parser.add_argument("--first-seed", type=int, default=100_000)
-    parser.add_argument("--robots", nargs="+", default=["free", "panda"])
+    parser.add_argument("--robots", nargs="+", default=["free", "panda"], help="of those the task takes")
     parser.add_argument("--levels", nargs="+", type=int, default=[0, 1, 2, 3])
-    parser.add_argument("--starts", nargs="+", default=["table", "in_hand"], choices=["table", "in_hand"])
+    parser.add_argument(
+        "--starts", nargs="+", default=[], choices=["table", "in_hand"], help="the peg's alone"
+    )
+    parser.add_argument("--splits", nargs="+", default=["train"], choices=["train", "range", "frame"])
+    parser.add_argument("--choices", nargs="+", default=["greedy"], choices=["greedy", "random"])
     parser.add_argument("--disturbed", action="store_true", help="shift what is executed by bursts of noise")
     parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--out", type=Path, default=Path("docs/results/expert_peg.json"))
+    parser.add_argument("--out", type=Path, help="default: docs/results/expert_<task>.json")
     options = parser.parse_args()
+    out = options.out or Path(f"docs/results/expert_{options.task}.json")
 
     report: dict[str, Any] = {
         "command": command(),
@@ -59,15 +68,21 @@ def main() -> None:
         "python": platform.python_version(),
         "records": [],
     }
+    starts = [{"in_hand": start == "in_hand"} for start in options.starts] or [{}]
     with ProcessPoolExecutor(options.processes) as pool:
-        for robot in options.robots:
-            for level in options.levels:
-                for start in options.starts:
-                    kwargs = {"robot": robot, "level": level, "in_hand": start == "in_hand"}
-                    report["records"].append(measure(pool, kwargs, options))
-                    print(json.dumps(report["records"][-1]), flush=True)
-                    write_json(options.out, report)  # after each setting, so that an interrupt costs one
-    print(options.out)
+        for robot, level, split, start, choice in product(
+            options.robots, options.levels, options.splits, starts, options.choices
+        ):
+            kwargs = {"robot": robot, "level": level, "split": split, **start}
+            report["records"].append(measure(pool, kwargs, choice, options))
+            print(json.dumps(report["records"][-1]), flush=True)
+            write_json(out, report)  # after each setting, so that an interrupt costs one
+    print(out)
+
+
+def names() -> list[str]:
+    """The registered tasks as one types them: without namespace and version."""
+    return [name.removeprefix("geoflow/").rpartition("-v")[0] for name in TASKS]
 
 
 def command() -> str:
@@ -79,24 +94,31 @@ def command() -> str:
     return " ".join(["python", *words])
 
 
-def measure(pool: ProcessPoolExecutor, kwargs: dict[str, Any], options: argparse.Namespace) -> dict[str, Any]:
+def measure(
+    pool: ProcessPoolExecutor, kwargs: dict[str, Any], choice: str, options: argparse.Namespace
+) -> dict[str, Any]:
     """The record of one setting."""
     seeds = range(options.first_seed, options.first_seed + options.episodes)
     jobs = [
-        Job(kwargs, seeds[part :: options.processes], options.disturbed) for part in range(options.processes)
+        Job(options.task, kwargs, choice, seeds[part :: options.processes], options.disturbed)
+        for part in range(options.processes)
     ]
     outcomes = [outcome for outcomes in pool.map(run, jobs) for outcome in outcomes]
     successes = sum(not outcome.failure for outcome in outcomes)
     low, high = wilson_interval(successes, len(outcomes))
     steps = [outcome.steps for outcome in outcomes if not outcome.failure]
+    modes = Counter(outcome.mode for outcome in outcomes if not outcome.failure)
     return {
+        "task": options.task,
         **kwargs,
+        "choice": choice,
         "disturbed": options.disturbed,
         "episodes": len(outcomes),
         "successes": successes,
         "ci_low": round(low, 4),
         "ci_high": round(high, 4),
         "failures": dict(Counter(outcome.failure for outcome in outcomes if outcome.failure)),
+        "modes": {str(mode): modes[mode] for mode in sorted(modes)},
         "steps_median": float(np.median(steps)),
         "steps_p95": float(np.percentile(steps, 95)),
         "cpu_seconds_per_episode": round(float(np.mean([outcome.seconds for outcome in outcomes])), 4),
@@ -108,8 +130,8 @@ def measure(pool: ProcessPoolExecutor, kwargs: dict[str, Any], options: argparse
 
 def run(job: Job) -> list[Outcome]:
     """Play every seed of a job."""
-    env = gym.make(ENV_ID, disable_env_checker=True, **job.kwargs)
-    expert = env.unwrapped.expert()  # type: ignore[attr-defined]
+    env = gym.make(f"geoflow/{job.task}-v0", disable_env_checker=True, **job.kwargs)
+    expert = env.unwrapped.expert(job.choice, job.seeds.start)  # type: ignore[attr-defined]
     outcomes = []
     for seed in job.seeds:
         rng, offset, left, steps = np.random.default_rng(seed), np.zeros(6), 0, 0
@@ -128,7 +150,7 @@ def run(job: Job) -> list[Outcome]:
             if terminated or truncated:
                 break
         now = time.process_time()
-        outcomes.append(Outcome(info["failure"], steps, started - begin, now - begin))
+        outcomes.append(Outcome(info["failure"], info["mode"], steps, started - begin, now - begin))
     env.close()
     return outcomes
 
