@@ -43,6 +43,17 @@ def product(a: Tensor, b: Tensor) -> Tensor:
     return (a.unsqueeze(-1) * b.unsqueeze(-3)).sum(-2)
 
 
+def matmul(a: Tensor, b: Tensor) -> Tensor:
+    """a @ b for large matrices, not cast down by autocast."""
+    with torch.autocast(a.device.type, enabled=False):
+        return a @ b
+
+
+def apply(matrix: Tensor, v: Tensor) -> Tensor:
+    """matrix v (..., n) for small matrices (..., n, n), never in reduced precision."""
+    return (matrix * v.unsqueeze(-2)).sum(-1)
+
+
 def skew(a: Tensor) -> Tensor:
     """(..., 3) -> (..., 3, 3) with skew(a) b = a x b."""
     x, y, z = a.unbind(-1)

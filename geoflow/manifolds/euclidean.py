@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from geoflow.lie import _matrices as matrices
 from geoflow.manifolds.base import Manifold, check_last_axis
 
 
@@ -112,4 +113,4 @@ def squared_gaps(x: Tensor, y: Tensor) -> Tensor:
     origin = y.mean(-2, keepdim=True)  # far from the origin the squares would cancel
     x, y = x - origin, y - origin
     squares = (x * x).sum(-1).unsqueeze(-1) + (y * y).sum(-1).unsqueeze(-2)
-    return (squares - 2 * x @ y.mT).clamp(min=0)
+    return (squares - 2 * matrices.matmul(x, y.mT)).clamp(min=0)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from geoflow.lie import _matrices as matrices
 from geoflow.lie import se3, series
 from geoflow.manifolds.base import Manifold, check_last_axis, check_unit
 from geoflow.manifolds.euclidean import squared_gaps
@@ -59,15 +60,15 @@ class SE3(Manifold):
 
     def adjoint(self, w: Tensor, v: Tensor) -> Tensor:
         """Ad(Exp(w)) v."""
-        return _apply(se3.adjoint(se3.exp(w)), v)
+        return matrices.apply(se3.adjoint(se3.exp(w)), v)
 
     def jacobian(self, w: Tensor, v: Tensor) -> Tensor:
         """J_r(w) v."""
-        return _apply(se3.jacobian_right(w), v)
+        return matrices.apply(se3.jacobian_right(w), v)
 
     def jacobian_inverse(self, w: Tensor, v: Tensor) -> Tensor:
         """J_r(w)^-1 v."""
-        return _apply(se3.jacobian_right_inverse(w), v)
+        return matrices.apply(se3.jacobian_right_inverse(w), v)
 
     def log_volume(self, w: Tensor) -> Tensor:
         """log sinc^4(theta/2)."""
@@ -98,7 +99,7 @@ class SE3(Manifold):
         # sin(theta/2) a is the vector part of s q^-1; its product with r, then with -p.
         of_y = torch.cat([(r * s[..., 1:]).sum(-1, keepdim=True), -_turned(r, s)], dim=-1)
         of_x = torch.cat([(p * q[..., 1:]).sum(-1, keepdim=True), -_turned(p, q)], dim=-1)
-        along = torch.cat([q, of_x], dim=-1) @ torch.cat([of_y, s], dim=-1).mT
+        along = matrices.matmul(torch.cat([q, of_x], dim=-1), torch.cat([of_y, s], dim=-1).mT)
         along = along.square() / sine
         return 4 * squared + (g * squared_gaps(p, r) + (1 - g) * along) / self.length**2
 
@@ -130,7 +131,3 @@ class SE3(Manifold):
 def _turned(p: Tensor, q: Tensor) -> Tensor:
     """w p + p x v, for a quaternion (w, v)."""
     return q[..., :1] * p + torch.linalg.cross(p, q[..., 1:])
-
-
-def _apply(matrix: Tensor, v: Tensor) -> Tensor:
-    return (matrix @ v.unsqueeze(-1)).squeeze(-1)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from geoflow.lie import _matrices as matrices
 from geoflow.lie import series, so3
 from geoflow.manifolds.base import Manifold, check_last_axis, check_unit
 
@@ -44,15 +45,15 @@ class SO3(Manifold):
 
     def adjoint(self, w: Tensor, v: Tensor) -> Tensor:
         """Ad(Exp(w)) v."""
-        return _apply(so3.adjoint(so3.exp(w)), v)
+        return matrices.apply(so3.adjoint(so3.exp(w)), v)
 
     def jacobian(self, w: Tensor, v: Tensor) -> Tensor:
         """J_r(w) v."""
-        return _apply(so3.jacobian_right(w), v)
+        return matrices.apply(so3.jacobian_right(w), v)
 
     def jacobian_inverse(self, w: Tensor, v: Tensor) -> Tensor:
         """J_r(w)^-1 v."""
-        return _apply(so3.jacobian_right_inverse(w), v)
+        return matrices.apply(so3.jacobian_right_inverse(w), v)
 
     def log_volume(self, w: Tensor) -> Tensor:
         """log sinc^2(theta/2)."""
@@ -109,11 +110,7 @@ def half_turns(q: Tensor, r: Tensor) -> tuple[Tensor, Tensor]:
     """((theta/2)^2, sin^2(theta/2)), each (..., n, m), of all pairs of rotations."""
     check_last_axis(q, 4, "rotations of SO3()")
     check_last_axis(r, 4, "rotations of SO3()")
-    cosine = (q @ r.mT).abs()
+    cosine = matrices.matmul(q, r.mT).abs()
     # Just below 1 the ratio of the two is still 1; at 1 it would be 0/0.
     cosine = cosine.clamp(max=1 - torch.finfo(cosine.dtype).eps)
     return cosine.arccos().square(), (1 - cosine) * (1 + cosine)
-
-
-def _apply(matrix: Tensor, v: Tensor) -> Tensor:
-    return (matrix @ v.unsqueeze(-1)).squeeze(-1)

@@ -249,3 +249,25 @@ def test_squared_distances_of_all_pairs(manifold, angle, dtype):
     assert found.shape == (2, 5, 7)
     # A difference of squares: right to the rounding of the largest of them.
     assert torch.allclose(found, expected, rtol=0, atol=10 * ROUNDING[dtype] * float(expected.max()))
+
+
+@manifolds
+def test_autocast_leaves_geometry_alone(manifold):
+    """A training step in bfloat16 may cast the network's products down, never those of the geometry."""
+    x, y = points(manifold, torch.float32), points(manifold, torch.float32, seed=3)
+    v, w = tangents(manifold, 1.0, torch.float32), tangents(manifold, 2.0, torch.float32, seed=5)
+
+    def computed():
+        f = manifold.features(x)
+        return [
+            manifold.exp(x, v), manifold.log(x, y), *manifold.geodesic(x, y, 0.3), manifold.adjoint(w, v),
+            manifold.jacobian(w, v), manifold.jacobian_inverse(w, v), manifold.bracket(v, w), f,
+            manifold.from_features(f), manifold.squared_distances(x, y), manifold.log_volume(w),
+        ]  # fmt: skip
+
+    plain = computed()
+    with torch.autocast("cpu", torch.bfloat16):
+        cast = computed()
+    for a, b in zip(plain, cast, strict=True):
+        assert a.dtype == b.dtype == torch.float32
+        assert torch.equal(a, b)

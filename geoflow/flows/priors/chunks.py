@@ -13,6 +13,7 @@ from geoflow.flows.noise import Generators, randn
 from geoflow.flows.priors import factors
 from geoflow.flows.priors.base import Prior
 from geoflow.flows.priors.wrapped import WrappedGaussian
+from geoflow.lie import _matrices as matrices
 from geoflow.manifolds import Manifold
 
 Kernel = Callable[[int], Tensor]
@@ -77,7 +78,7 @@ class GaussianProcess(WrappedGaussian):
     def sample(self, shape: Sequence[int], generator: Generators = None) -> Tensor:
         """Draw points of shape (*shape, point_dim); the last of ``shape`` is T."""
         root = self._root(_horizon(shape))
-        noise = root @ randn((*shape, self.space.tangent_dim), generator, like=self.mean)
+        noise = matrices.matmul(root, randn((*shape, self.space.tangent_dim), generator, like=self.mean))
         return self.space.exp(self.mean.expand(*shape, self.space.point_dim), self.scale * noise)
 
     def log_prob(self, x: Tensor) -> Tensor:
