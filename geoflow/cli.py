@@ -378,6 +378,56 @@ class BenchLie:
         return bench_lie(self.out, self.batch, self.repeats, self.seed, resolve_device(self.device))
 
 
+@dataclass(frozen=True)
+class BenchTrain:
+    """Time a training step with each option of the flow toolbox, relative to the plain flow."""
+
+    summary: ClassVar[str] = "what each option of the toolbox costs a training step"
+    example: ClassVar[str] = "geoflow bench train --backbone unet --repeats 5"
+
+    backbone: str = "mlp"
+    """The policy's network: mlp, unet, ..."""
+    batch: int = 256
+    """Chunks a step."""
+    width: int = 512
+    """Channels of the network."""
+    depth: int = 4
+    """Blocks of the network."""
+    repeats: int = 20
+    """Timed rounds."""
+    precision: str = "auto"
+    """auto, float32 or bfloat16, as for training."""
+    out: Path = Path("runs/bench/train.json")
+    """The JSON file."""
+    seed: int = 0
+    """Of chunks and weights."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1, ..."""
+
+    @classmethod
+    def defaults(cls, config: Config) -> BenchTrain:
+        """As declared."""
+        return cls()
+
+    def run(self) -> Path:
+        """Run the benchmark."""
+        from geoflow.experiments.bench_training import bench_train
+        from geoflow.experiments.devices import resolve_device
+
+        device = resolve_device(self.device)
+        return bench_train(
+            self.out,
+            self.backbone,
+            self.batch,
+            self.width,
+            self.depth,
+            self.repeats,
+            self.seed,
+            device,
+            self.precision,
+        )
+
+
 COMMANDS: dict[str, type[Any]] = {
     "demo": Demo,
     "collect": Collect,
@@ -387,6 +437,7 @@ COMMANDS: dict[str, type[Any]] = {
     "evaluate": Evaluate,
     "compare": Compare,
     "bench lie": BenchLie,
+    "bench train": BenchTrain,
 }
 
 
