@@ -85,6 +85,7 @@ class PoseTask(gym.Env[dict[str, Any], NDArray[Any]], ABC, Generic[S]):
     control_hz = CONTROL_HZ
 
     name: ClassVar[str]  # of the MJCF model
+    robots: ClassVar[Sequence[str]] = tuple(ROBOTS)
     levels: ClassVar[Sequence[Level]]
     state_type: ClassVar[type[Any]]
     vectors: ClassVar[Mapping[str, int]] = {}
@@ -117,7 +118,7 @@ class PoseTask(gym.Env[dict[str, Any], NDArray[Any]], ABC, Generic[S]):
     ) -> None:
         """Build the scene of MJCF `bodies` and `sections`; raises ValueError for a knob out of its range."""
         chosen = self.chosen(level)
-        _one_of("robot", robot, ROBOTS)
+        _one_of("robot", robot, self.robots)
         _one_of("split", split, SPLITS)
         _one_of("observations", observations, OBSERVATIONS)
         _one_of("camera", camera, scene.CAMERAS)

@@ -1,0 +1,319 @@
+"""What every registered task keeps: gymnasium's contract, determinism, spaces, bad actions, an expert that succeeds."""
+
+from __future__ import annotations
+
+import pickle
+import warnings
+from typing import Any
+
+import geoflow_envs
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium.utils.env_checker import check_env
+
+TASKS = tuple(geoflow_envs.TASKS)
+EVERY_TASK = pytest.mark.parametrize("name", TASKS)
+
+
+def make(name: str, **kwargs: Any) -> gym.Env:
+    return gym.make(f"geoflow_envs:{name}", disable_env_checker=True, **kwargs)
+
+
+def core(env: gym.Env) -> Any:
+    return env.unwrapped
+
+
+def play(env: gym.Env, seed: int, choice: str = "greedy") -> dict[str, Any]:
+    """One episode of the expert: the last info, with the number of steps."""
+    env.reset(seed=seed)
+    expert = core(env).expert(choice, seed)
+    for step in range(1, 2000):
+        _, _, terminated, truncated, info = env.step(expert.act())
+        if terminated or truncated:
+            return {**info, "steps": step}
+    raise AssertionError("the episode did not end")
+
+
+def snapshot(env: gym.Env) -> list[np.ndarray]:
+    data = core(env).data
+    return [getattr(data, name).copy() for name in ("qpos", "qvel", "ctrl", "mocap_pos", "mocap_quat")]
+
+
+def poses_in(action: np.ndarray) -> int:
+    """How many poses an action holds: 8 entries an arm."""
+    assert len(action) % 8 == 0
+    return len(action) // 8
+
+
+def assert_same(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> None:
+    assert set(a) == set(b)
+    for key in a:
+        np.testing.assert_array_equal(a[key], b[key])
+
+
+# --- the gymnasium contract ---
+
+
+@EVERY_TASK
+def test_check_env_finds_nothing(name: str) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        # An absolute pose in metres is no box of [-1, 1], on purpose.
+        warnings.filterwarnings("ignore", ".*symmetric and normalized space.*")
+        check_env(core(make(name)), skip_render_check=True)
+
+
+@EVERY_TASK
+def test_a_task_says_what_a_policy_and_a_reader_need(name: str) -> None:
+    env = make(name)
+    task = core(env)
+    observation, info = env.reset(seed=0)
+    assert set(task.observation_kinds) == set(observation) == set(env.observation_space.spaces)  # type: ignore[attr-defined]
+    assert env.observation_space.contains(observation)
+    for key, kind in task.observation_kinds.items():
+        shape = observation[key].shape
+        assert kind in ("pose", "vector")
+        assert len(shape) == 1
+        if kind == "pose":
+            assert shape == (7,)
+            assert np.linalg.norm(observation[key][3:]) == pytest.approx(1.0, abs=1e-6)
+    assert task.control_hz == env.metadata["render_fps"]
+    assert {"is_success", "failure", "mode"} <= set(info)
+    assert not info["is_success"]
+    assert info["failure"] == ""
+    assert info["mode_count"] >= 1
+    assert "physics" in task.failures
+    datasheet = type(task).__doc__ or ""
+    assert "{" not in datasheet.replace("{-", "")
+    assert all(f"| {key} |" in datasheet or f"{key}" in datasheet for key in observation)
+    assert all(f"`{kind}`" in datasheet for kind in task.failures)
+
+
+@EVERY_TASK
+def test_the_same_seed_gives_the_same_bits(name: str) -> None:
+    first, second = make(name), make(name)
+    second.reset(seed=99)  # a history must leave no trace
+    for _ in range(3):
+        second.step(second.action_space.sample())
+    for env in (first, second):
+        env.action_space.seed(3)
+    observations = [env.reset(seed=7)[0] for env in (first, second)]
+    for _ in range(10):
+        assert_same(*observations)
+        observations = [env.step(env.action_space.sample())[0] for env in (first, second)]
+
+
+@EVERY_TASK
+def test_seeds_differ(name: str) -> None:
+    env = make(name)
+    scenes = [env.reset(seed=seed)[0] for seed in range(4)]
+    assert len({b"".join(scene[key].tobytes() for key in sorted(scene)) for scene in scenes}) == 4
+
+
+@EVERY_TASK
+def test_vector_environments_in_other_processes_play_what_single_ones_play(name: str) -> None:
+    single = make(name)
+    envs = gym.vector.AsyncVectorEnv([lambda: make(name)] * 2)
+    try:
+        observations, _ = envs.reset(seed=[4, 9])
+        observation, _ = single.reset(seed=9)
+        single.action_space.seed(0)
+        for _ in range(2):
+            action = single.action_space.sample()
+            observations, _, _, _, infos = envs.step(np.stack([action, action]))
+            observation, _, _, _, info = single.step(action)
+        assert_same({key: value[1] for key, value in observations.items()}, observation)
+        assert infos["mode"][1] == info["mode"]
+    finally:
+        envs.close()
+
+
+@EVERY_TASK
+def test_a_spec_survives_pickling(name: str) -> None:
+    spec = make(name, level=2).spec
+    again = gym.make(pickle.loads(pickle.dumps(spec)), disable_env_checker=True)
+    assert core(again).level == 2
+    assert_same(again.reset(seed=1)[0], make(name, level=2).reset(seed=1)[0])
+
+
+# --- actions, good and bad ---
+
+
+@EVERY_TASK
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda a: a[:-1], "shape"),
+        (lambda a: np.tile(a, (16, 1)), "not a chunk"),
+        (lambda a: a * np.nan, "finite"),
+        (lambda a: np.append(a[:-1], np.inf), "finite"),
+        (lambda a: np.concatenate([a[:3], np.zeros(4), a[7:]]), "norm"),
+        (lambda a: np.concatenate([a[:3], 1.3 * a[3:7], a[7:]]), "norm"),
+    ],
+    ids=["shape", "chunk", "nan", "inf", "zero norm", "norm"],
+)
+def test_a_bad_action_raises_and_changes_nothing(name: str, spoil: Any, message: str) -> None:
+    env = make(name)
+    env.reset(seed=0)
+    env.action_space.seed(0)
+    action = env.action_space.sample()
+    before = snapshot(env)
+    with pytest.raises(ValueError, match=message):
+        core(env).step(spoil(action))
+    for old, new in zip(before, snapshot(env), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+@EVERY_TASK
+def test_the_sign_of_a_quaternion_means_nothing(name: str) -> None:
+    """q and -q are one rotation: the expert's actions with random signs give the same trajectory, bit for bit."""
+    env, flipped, rng = make(name), make(name), np.random.default_rng(0)
+    env.reset(seed=5)
+    flipped.reset(seed=5)
+    expert = core(env).expert()
+    for _ in range(40):
+        action = expert.act()
+        other = action.copy()
+        for arm in range(poses_in(action)):
+            other[7 * arm + 3 : 7 * arm + 7] *= rng.choice((-1, 1))
+        observation = env.step(action)[0]
+        assert_same(observation, flipped.step(other)[0])
+
+
+@EVERY_TASK
+def test_wild_actions_leave_a_valid_state(name: str) -> None:
+    """Random, huge, far and rejected actions: the observation stays in its space and no end is silent."""
+    env, rng = make(name, level=2), np.random.default_rng(1)
+    env.action_space.seed(1)
+    env.reset(seed=1)
+    failures = core(env).failures
+    for step in range(150):
+        action = env.action_space.sample()
+        if step % 5 == 1:
+            action[:3] = rng.uniform(-1e6, 1e6, 3)
+        if step % 5 == 2:
+            action[-1] = 1e9
+        if step % 5 == 3:
+            with pytest.raises(ValueError, match="finite"):
+                env.step(np.where(rng.random(len(action)) < 0.5, np.nan, np.inf).astype(np.float32))
+        observation, reward, terminated, truncated, info = env.step(action)
+        assert env.observation_space.contains(observation)
+        assert reward in (0.0, 1.0)
+        assert info["failure"] != "physics"
+        if terminated or truncated:
+            assert info["is_success"] or info["failure"] in failures
+            env.reset()
+
+
+@EVERY_TASK
+def test_an_instability_ends_the_episode_as_physics_and_leaves_no_trace(name: str) -> None:
+    env = make(name)
+    observation, _ = env.reset(seed=0)
+    env.action_space.seed(0)
+    core(env).data.qvel[:] = np.nan
+    _, reward, terminated, _, info = env.step(env.action_space.sample())
+    assert terminated
+    assert reward == 0
+    assert info["failure"] == "physics"
+    assert_same(env.reset(seed=0)[0], observation)
+
+
+@EVERY_TASK
+def test_a_hand_that_stays_away_fails_by_name_at_the_step_limit(name: str) -> None:
+    env = make(name, max_episode_steps=5)
+    env.reset(seed=0)
+    action = core(env).expert().act()
+    infos = [env.step(action)[4] for _ in range(5)]
+    assert [info["failure"] for info in infos[:-1]] == [""] * 4
+    assert infos[-1]["failure"] in core(env).failures
+
+
+@EVERY_TASK
+@pytest.mark.parametrize(
+    ("knobs", "message"),
+    [
+        ({"level": 9}, "level must be one of 0, 1, 2, 3; got 9"),
+        ({"robot": "ur5"}, "robot must be one of .*; got 'ur5'"),
+        ({"split": "test"}, "split must be one of 'train', 'range', 'frame'; got 'test'"),
+        ({"observations": "rgb"}, "observations must be one of 'state', 'pixels', 'both'; got 'rgb'"),
+        ({"observations": "both", "cameras": ("top",)}, r"cameras must be .*; got \('top',\)"),
+        ({"observations": "both", "image_size": 3}, "image_size is in pixels a side, from 16 .*; got 3"),
+        ({"depth": True}, "observations='pixels' or observations='both'"),
+        ({"render_mode": "ansi"}, "render_mode must be None or 'rgb_array'; got 'ansi'"),
+        ({"rotation_range": (30, 10)}, r"two angles in degrees, .* got \(30, 10\)"),
+        ({"rotation_range": (0, 1000)}, r"two angles in degrees, .* got \(0, 1000\)"),
+    ],
+    ids=str,
+)
+def test_knobs_out_of_range_name_what_is_valid(name: str, knobs: dict[str, Any], message: str) -> None:
+    factory = type(core(make(name)))
+    with pytest.raises(ValueError, match=message):
+        factory(**knobs)
+
+
+# --- the expert and the splits ---
+
+
+@EVERY_TASK
+@pytest.mark.parametrize("level", [0, 2])
+def test_the_expert_succeeds(name: str, level: int) -> None:
+    env = make(name, level=level)
+    for seed in range(3):
+        info = play(env, seed)
+        assert info["is_success"], f"seed {seed}: {info}"
+        assert info["failure"] == ""
+
+
+@pytest.mark.slow
+@EVERY_TASK
+def test_the_expert_rarely_fails_with_the_arm(name: str) -> None:
+    if "panda" not in core(make(name)).robots:
+        pytest.skip("a task for two free grippers")
+    env = make(name, level=1, robot="panda")
+    assert sum(play(env, 300 + seed)["is_success"] for seed in range(8)) >= 7
+
+
+@EVERY_TASK
+def test_a_random_expert_is_seeded_and_chooses(name: str) -> None:
+    env = make(name, level=1)
+    reached = {play(env, seed, "random")["mode"] for seed in range(10)}
+    assert len(reached) > 1
+    env.reset(seed=0)
+    actions = [core(env).expert("random", 3).act() for _ in range(2)]
+    np.testing.assert_array_equal(*actions)
+    with pytest.raises(ValueError, match="choice must be 'greedy' or 'random'; got 'best'"):
+        core(env).expert("best")
+
+
+@EVERY_TASK
+@pytest.mark.parametrize("split", ["range", "frame"])
+def test_held_out_scenes_differ_from_training_and_can_be_done(name: str, split: str) -> None:
+    env, trained = make(name, split=split), make(name)
+    for seed in range(2):
+        scene, train = env.reset(seed=seed)[0], trained.reset(seed=seed)[0]
+        assert any(not np.array_equal(scene[key], train[key]) for key in scene)
+    assert sum(play(env, 50 + seed)["is_success"] for seed in range(5)) >= 4
+
+
+# --- cameras ---
+
+
+@EVERY_TASK
+def test_cameras_see_what_the_space_says(name: str) -> None:
+    env = make(name, observations="pixels", depth=True, segmentation=True, point_cloud=64, image_size=32)
+    try:
+        observation, _ = env.reset(seed=0)
+    except RuntimeError as error:
+        assert "rendering needs OpenGL" in str(error)  # noqa: PT017
+        pytest.skip("no OpenGL here")
+    task = core(env)
+    assert env.observation_space.contains(observation)
+    assert set(task.observation_kinds) == set(observation)
+    kinds = {key.rpartition("_")[2] for key, kind in task.observation_kinds.items() if kind == "image"}
+    assert kinds == {"rgb", "depth", "segmentation"}
+    assert task.observation_kinds["points"] == "points"
+    assert observation["front_rgb"].std() > 10
+    assert {1, 2} <= set(np.unique(observation["front_segmentation"]))
+    assert not any(key in observation for key in getattr(task, "poses", ()))
+    env.close()
