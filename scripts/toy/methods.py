@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-import geoflow as gf
 from geoflow import flows
+from geoflow.flows.diffusion import GroupDiffusion
+from geoflow.flows.flow import Network
 from geoflow.flows.integrators import Solver
 from geoflow.flows.integrators.learned_clock import learned_clock
 from geoflow.flows.reflow import Pairs, StepTimes
@@ -22,7 +23,13 @@ from .sets import SETS, ToySet
 from .training import Data, Loss
 
 NFES = (1, 2, 4, 10, 50)
-PAIRS = 20000
+MAIN = ("moons", "peaks", "box")
+"""One set of each kind of space."""
+GROUPS = ("peaks", "box")
+"""Where every row runs; elsewhere those that answer a question about the set."""
+CURVED = ("cone", "peaks", "line", "hole", "cylinder", "box")
+"""Sets with rotations, where features differ from points."""
+PAIRS = 16384
 """Pairs that reflow draws for each seed."""
 
 
@@ -62,6 +69,8 @@ class Learner:
         times: 1, or 2 for (t, r).
         log_prob: (net, x) -> log densities, where there are some.
         curves: Whether its states are trajectories of a velocity field, whose straightness means something.
+        tokens: How many classes of tokens are generated beside the points; the loss is then given the modes.
+        extra: (net, seed) -> further numbers of the record.
     """
 
     draw: Callable[..., Tensor]
@@ -71,6 +80,8 @@ class Learner:
     times: int = 1
     log_prob: Callable[[StackedMLP, Tensor], Tensor] | None = None
     curves: bool = True
+    tokens: int = 0
+    extra: Callable[[StackedMLP, int], dict[str, float]] | None = None
 
 
 @dataclass(frozen=True)
@@ -180,16 +191,16 @@ def flow_row(name: str, family: str, about: str, make: MakeFlow, **more: Any) ->
     return Method(name, family, about, lambda problem: of_flow(make(problem), problem.space), **more)
 
 
-def solver_row(method: Solver, about: str, source: str = "plain") -> Method:
+def solver_row(method: flows.Integrator, about: str, sets: tuple[str, ...]) -> Method:
     """A row that samples a trained plain flow with another integrator."""
-    nfes = tuple(nfe for nfe in NFES if nfe >= method.evaluations)  # type: ignore[attr-defined]
+    nfes = tuple(nfe for nfe in NFES if nfe >= method.evaluations)
 
     def build(problem: Problem) -> Learner:
         return replace(
             of_flow(plain(problem), problem.space, method, train=False), log_prob=None, curves=False
         )
 
-    return Method(method.name, "solvers", about, build, source=source, nfes=nfes)
+    return Method(method.name, "solvers", about, build, source="plain", nfes=nfes, sets=sets)
 
 
 def plain(problem: Problem) -> flows.Flow:
@@ -198,9 +209,6 @@ def plain(problem: Problem) -> flows.Flow:
 
 
 # Flows.
-
-CURVED = ("cone", "peaks", "line", "hole", "cylinder", "box")
-"""Sets with rotations, where features differ from points."""
 
 
 def _fitted(problem: Problem) -> flows.Flow:
@@ -239,19 +247,28 @@ def _clock(problem: Problem) -> Learner:
 
 
 def _pairs(problem: Problem, flow: flows.Flow, name: str) -> Callable[[int, torch.Generator], Any]:
-    """Batches (x_0, x_1, cond) of where the trained flow ``name`` carries its noise."""
-    net, seeds = problem.network(name), problem.data.seeds
-    generator = torch.Generator().manual_seed(11)
-    cond = None
-    if problem.toy.tagged:
-        rows = torch.randint(len(problem.data.mode), (PAIRS,), generator=generator)
-        cond = problem.toy.condition(problem.data.mode[rows].flatten())
-    pairs = Pairs.draw(flow, net, PAIRS * seeds, cond, steps=12, batch=4096 * seeds, generator=generator)
+    """Batches (x_0, x_1, cond) of where the trained flow ``name`` carries its noise, drawn when first asked for."""
+    seeds = problem.data.seeds
+
+    @cache
+    def pairs() -> Pairs:
+        generator = torch.Generator().manual_seed(11)
+        cond = None
+        if problem.toy.tagged:
+            rows = torch.randint(len(problem.data.mode), (PAIRS,), generator=generator)
+            cond = problem.toy.condition(problem.data.mode[rows].flatten())
+        net = problem.network(name)
+        # What has been straightened once is walked in fewer steps of order 3.
+        steps = 8 if name == "plain" else 3
+        return Pairs.draw(
+            flow, net, PAIRS * seeds, cond, steps=steps, batch=2048 * seeds, generator=generator
+        )
 
     def batch(size: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor | None]:
         rows = torch.randint(PAIRS, (size, seeds), generator=generator)
         flat = (rows * seeds + torch.arange(seeds)).flatten()
-        return pairs.x_0[flat], pairs.x_1[flat], None if pairs.cond is None else pairs.cond[flat]
+        x_0, x_1, cond = pairs().x_0, pairs().x_1, pairs().cond
+        return x_0[flat], x_1[flat], None if cond is None else cond[flat]
 
     return batch
 
@@ -314,6 +331,105 @@ def _as_source(build: Callable[[Problem], Learner]) -> Callable[[Problem], Learn
     return lambda problem: replace(build(problem), loss=None, curves=False)
 
 
+def _group_diffusion(noise: float) -> Callable[[Problem], Learner]:
+    """Denoising score matching on the group; 0 samples the probability flow, 1 the reverse diffusion."""
+
+    def build(problem: Problem) -> Learner:
+        space = problem.space
+        diffusion = GroupDiffusion(space, sigma_min=0.02)
+
+        def draw(
+            net: StackedMLP,
+            cond: Tensor | None,
+            n: int,
+            nfe: int,
+            generator: torch.Generator,
+            path: bool = False,
+        ) -> Tensor:
+            return diffusion.sample(
+                net, cond, batch=n, steps=nfe, noise=noise, generator=generator, path=path
+            )
+
+        def loss(net: StackedMLP, x_1: Tensor, cond: Tensor | None, generator: torch.Generator) -> Tensor:
+            return diffusion.loss(net, x_1, cond, generator=generator)
+
+        return Learner(draw, loss, space.feature_dim, space.tangent_dim, curves=noise == 0)
+
+    return build
+
+
+# Noise on the way.
+
+
+def _stochastic(noise: float) -> Callable[[Problem], Learner]:
+    """A Brownian bridge whose network has two heads, velocity and score; sampled with noise of the given level."""
+
+    def build(problem: Problem) -> Learner:
+        flow = flows.Flow(problem.space, path=flows.BrownianBridge(0.3))
+        d = problem.space.tangent_dim
+
+        def heads(net: Network) -> tuple[Network, Network]:
+            return (lambda f, t, c: net(f, t, c)[..., :d]), (lambda f, t, c: net(f, t, c)[..., d:])
+
+        def draw(
+            net: StackedMLP,
+            cond: Tensor | None,
+            n: int,
+            nfe: int,
+            generator: torch.Generator,
+            path: bool = False,
+        ) -> Tensor:
+            velocity, score = heads(net)
+            # Both heads are one evaluation of one network.
+            return flows.sample_sde(
+                flow, velocity, flows.learned_score(flow, score), cond,
+                noise=noise, batch=n, steps=nfe, generator=generator, path=path,
+            )  # fmt: skip
+
+        def loss(net: StackedMLP, x_1: Tensor, cond: Tensor | None, generator: torch.Generator) -> Tensor:
+            velocity, score = heads(net)
+            of_score = flows.score_loss(flow, score, x_1, cond, generator=generator)
+            return flow.loss(velocity, x_1, cond, generator=generator) + of_score
+
+        return Learner(draw, loss, problem.space.feature_dim, 2 * d, curves=noise == 0)
+
+    return build
+
+
+# Tokens.
+
+
+def _joint(problem: Problem) -> Learner:
+    """Points and their mode as a token, generated together."""
+    space, classes = problem.space, problem.toy.modes
+    joint = flows.JointFlow(plain(problem), flows.DiscreteFlow(classes))
+
+    def of(net: StackedMLP) -> Any:
+        def both(inputs: tuple[Tensor, Tensor], t: Tensor, cond: Any) -> tuple[Tensor, Tensor]:
+            features, tokens = inputs
+            out = net(features, t, torch.nn.functional.one_hot(tokens, classes + 1).to(features))
+            return out[..., : space.tangent_dim], out[..., space.tangent_dim :]
+
+        return both
+
+    def draw(
+        net: StackedMLP, cond: Tensor | None, n: int, nfe: int, generator: torch.Generator, path: bool = False
+    ) -> Tensor:
+        return joint.sample(of(net), batch=n, steps=nfe, generator=generator, path=path)[0]
+
+    def loss(net: StackedMLP, x_1: Tensor, cond: Tensor | None, generator: torch.Generator) -> Tensor:
+        assert cond is not None
+        return joint.loss(of(net), (x_1, cond.argmax(-1)), generator=generator)
+
+    def extra(net: StackedMLP, seed: int) -> dict[str, float]:
+        generator = torch.Generator().manual_seed(seed)
+        x, tokens = joint.sample(of(net), batch=768, steps=50, generator=generator)
+        return {"token": float((problem.toy.mode_of(x) == tokens).float().mean())}
+
+    outputs = space.tangent_dim + classes
+    return Learner(draw, loss, space.feature_dim, outputs, curves=False, tokens=classes, extra=extra)
+
+
 # Conditions.
 
 
@@ -344,40 +460,256 @@ _ROWS = [
         "minibatch optimal transport with the geodesic cost",
         lambda p: flows.Flow(p.space, coupling=transport(p)),
     ),
-    flow_row("endpoint", "target", "the network predicts x_1", lambda p: flows.Flow(p.space, target="endpoint")),
-    flow_row("haar", "prior", "rotations from Haar measure", lambda p: flows.Flow(p.space, flows.HaarUniform(p.space)), sets=CURVED),
-    flow_row("igso3", "prior", "rotations from the heat kernel", lambda p: flows.Flow(p.space, flows.IGSO3(p.space)), sets=CURVED),
-    flow_row("fitted", "prior", "Frechet mean and covariance of the data", _fitted, sets=("sine", "moons", "cylinder", "box")),
-    flow_row("cosine", "schedule", "kappa = sin^2(pi t / 2)", lambda p: flows.Flow(p.space, path=flows.Geodesic(flows.Cosine()))),
-    flow_row("exponential", "schedule", "kappa = (1 - e^(-5 t)) / (1 - e^-5)", lambda p: flows.Flow(p.space, path=flows.Geodesic(flows.Exponential(5.0)))),
-    flow_row("logit_normal", "times", "times in the middle more often", lambda p: flows.Flow(p.space, times=flows.LogitNormal())),
-    flow_row("sigma_min", "path", "a Gaussian of width 0.05 around each path's end", lambda p: flows.Flow(p.space, path=flows.SigmaMin(0.05))),
-    flow_row("bridge", "path", "Brownian bridge, diffusion 0.3", lambda p: flows.Flow(p.space, path=flows.BrownianBridge(0.3))),
-    flow_row("bridge_ot", "path", "Brownian bridge with optimal transport", lambda p: flows.Flow(p.space, path=flows.BrownianBridge(0.3), coupling=transport(p))),
-    flow_row("vp", "path", "variance preserving diffusion as a flow", lambda p: flows.Flow(p.space, path=flows.Diffusion())),
-    flow_row("ve", "path", "variance exploding diffusion as a flow", _variance_exploding),
-    flow_row("features", "baseline", "Euclidean flow on features, projected", _features, sets=CURVED),
-    solver_row(flows.midpoint, "explicit midpoint"),
-    solver_row(flows.rkmk4, "Munthe-Kaas of order 4"),
-    solver_row(flows.cf4, "commutator-free of order 4"),
-    Method("clock", "solvers", "Euler on a grid learned from trajectories", _clock, source="plain"),
-    Method("reflow", "few steps", "trained on the plain flow's pairs", lambda p: _reflow(p, "plain"), source="plain", warm=True),
-    Method("reflow2", "few steps", "a second round", lambda p: _reflow(p, "reflow"), source="reflow", warm=True),
-    Method("reflow_1step", "few steps", "the second round's pairs, distilled into one step", lambda p: _few_steps(p, 1, "reflow"), source="reflow", warm=True, nfes=(1,)),
-    Method("reflow_2step", "few steps", "the second round's pairs, distilled into two steps", lambda p: _few_steps(p, 2, "reflow"), source="reflow", warm=True, nfes=(2,)),
-    flow_row("meanflow", "few steps", "average velocities, from scratch", lambda p: flows.MeanFlow(p.space)),
-    flow_row("meanflow_ot", "few steps", "average velocities with optimal transport", lambda p: flows.MeanFlow(p.space, coupling=transport(p))),
-    flow_row("meanflow_taught", "few steps", "average velocities of the plain flow", lambda p: _taught(p, flows.MeanFlow), source="plain"),
-    flow_row("shortcut", "few steps", "two half jumps make one, from scratch", lambda p: flows.Shortcut(p.space)),
-    flow_row("shortcut_taught", "few steps", "two half jumps make one, of the plain flow", lambda p: _taught(p, flows.Shortcut), source="plain"),
-    flow_row("consistency", "few steps", "jumps along a trajectory agree, from scratch", lambda p: flows.Consistency(p.space)),
-    flow_row("consistency_taught", "few steps", "jumps along the plain flow agree", lambda p: _taught(p, flows.Consistency), source="plain"),
-    Method("ddpm_noise", "diffusion", "DDPM on features, predicts noise, DDIM", _ddpm("noise", "ddim")),
-    Method("ddpm_endpoint", "diffusion", "DDPM on features, predicts x_1, DDIM", _ddpm("endpoint", "ddim")),
-    Method("ddpm_v", "diffusion", "DDPM on features, predicts v, DDIM", _ddpm("v", "ddim")),
-    Method("ddpm_ancestral", "diffusion", "the v network, ancestral sampling", _as_source(_ddpm("v", "ddpm")), source="ddpm_v"),
-    Method("ddpm_solver", "diffusion", "the v network, DPM-Solver++", _as_source(_ddpm("v", "dpmsolver++")), source="ddpm_v"),
-    Method("guided_1", "guidance", "tags dropped in training, weight 1", lambda p: _guided(p, 1.0, train=True), sets=("sine_tags",)),
-    Method("guided_2", "guidance", "classifier-free guidance, weight 2", lambda p: _guided(p, 2.0, train=False), source="guided_1", sets=("sine_tags",)),
-]  # fmt: skip
+    flow_row(
+        "endpoint",
+        "target",
+        "the network predicts x_1",
+        lambda p: flows.Flow(p.space, target="endpoint"),
+        sets=GROUPS,
+    ),
+    flow_row(
+        "haar",
+        "prior",
+        "rotations from Haar measure",
+        lambda p: flows.Flow(p.space, flows.HaarUniform(p.space)),
+        sets=GROUPS,
+    ),
+    flow_row(
+        "igso3",
+        "prior",
+        "rotations from the heat kernel",
+        lambda p: flows.Flow(p.space, flows.IGSO3(p.space)),
+        sets=GROUPS,
+    ),
+    flow_row("fitted", "prior", "Frechet mean and covariance of the data", _fitted, sets=("moons", "box")),
+    flow_row(
+        "cosine",
+        "schedule",
+        "kappa = sin^2(pi t / 2)",
+        lambda p: flows.Flow(p.space, path=flows.Geodesic(flows.Cosine())),
+        sets=GROUPS,
+    ),
+    flow_row(
+        "exponential",
+        "schedule",
+        "kappa = (1 - e^(-5 t)) / (1 - e^-5)",
+        lambda p: flows.Flow(p.space, path=flows.Geodesic(flows.Exponential(5.0))),
+        sets=GROUPS,
+    ),
+    flow_row(
+        "logit_normal",
+        "times",
+        "times in the middle more often",
+        lambda p: flows.Flow(p.space, times=flows.LogitNormal()),
+        sets=GROUPS,
+    ),
+    flow_row(
+        "sigma_min",
+        "path",
+        "a Gaussian of width 0.05 around each path's end",
+        lambda p: flows.Flow(p.space, path=flows.SigmaMin(0.05)),
+        sets=GROUPS,
+    ),
+    flow_row(
+        "bridge",
+        "path",
+        "Brownian bridge, diffusion 0.3",
+        lambda p: flows.Flow(p.space, path=flows.BrownianBridge(0.3)),
+        sets=MAIN,
+    ),
+    flow_row(
+        "bridge_ot",
+        "path",
+        "Brownian bridge with optimal transport",
+        lambda p: flows.Flow(p.space, path=flows.BrownianBridge(0.3), coupling=transport(p)),
+        sets=GROUPS,
+    ),
+    flow_row(
+        "vp",
+        "path",
+        "variance preserving diffusion as a flow",
+        lambda p: flows.Flow(p.space, path=flows.Diffusion()),
+        sets=MAIN,
+    ),
+    flow_row("ve", "path", "variance exploding diffusion as a flow", _variance_exploding, sets=MAIN),
+    flow_row("features", "baseline", "Euclidean flow on features, projected", _features, sets=GROUPS),
+    solver_row(flows.midpoint, "explicit midpoint", GROUPS),
+    solver_row(flows.rkmk4, "Munthe-Kaas of order 4", tuple(SETS)),
+    solver_row(flows.cf4, "commutator-free of order 4", GROUPS),
+    Method(
+        "clock", "solvers", "Euler on a grid learned from trajectories", _clock, source="plain", sets=GROUPS
+    ),
+    Method(
+        "reflow",
+        "few steps",
+        "trained on the plain flow's pairs",
+        lambda p: _reflow(p, "plain"),
+        source="plain",
+        warm=True,
+    ),
+    Method(
+        "reflow2",
+        "few steps",
+        "a second round",
+        lambda p: _reflow(p, "reflow"),
+        source="reflow",
+        warm=True,
+        sets=MAIN,
+    ),
+    Method(
+        "reflow_1step",
+        "few steps",
+        "the second round's pairs, distilled into one step",
+        lambda p: _few_steps(p, 1, "reflow"),
+        source="reflow",
+        warm=True,
+        nfes=(1,),
+    ),
+    Method(
+        "reflow_2step",
+        "few steps",
+        "the second round's pairs, distilled into two steps",
+        lambda p: _few_steps(p, 2, "reflow"),
+        source="reflow",
+        warm=True,
+        nfes=(2,),
+    ),
+    flow_row(
+        "meanflow",
+        "few steps",
+        "average velocities, from scratch",
+        lambda p: flows.MeanFlow(p.space),
+        sets=GROUPS,
+    ),
+    flow_row(
+        "meanflow_ot",
+        "few steps",
+        "average velocities with optimal transport",
+        lambda p: flows.MeanFlow(p.space, coupling=transport(p)),
+        sets=GROUPS,
+    ),
+    flow_row(
+        "meanflow_taught",
+        "few steps",
+        "average velocities of the plain flow",
+        lambda p: _taught(p, flows.MeanFlow),
+        source="plain",
+        sets=GROUPS,
+    ),
+    flow_row(
+        "shortcut",
+        "few steps",
+        "two half jumps make one, from scratch",
+        lambda p: flows.Shortcut(p.space),
+        sets=GROUPS,
+    ),
+    flow_row(
+        "shortcut_taught",
+        "few steps",
+        "two half jumps make one, of the plain flow",
+        lambda p: _taught(p, flows.Shortcut),
+        source="plain",
+        sets=GROUPS,
+    ),
+    flow_row(
+        "consistency",
+        "few steps",
+        "jumps along a trajectory agree, from scratch",
+        lambda p: flows.Consistency(p.space),
+        sets=GROUPS,
+    ),
+    flow_row(
+        "consistency_taught",
+        "few steps",
+        "jumps along the plain flow agree",
+        lambda p: _taught(p, flows.Consistency),
+        source="plain",
+        sets=CURVED,
+    ),
+    Method(
+        "ddpm_noise",
+        "diffusion",
+        "DDPM on features, predicts noise, DDIM",
+        _ddpm("noise", "ddim"),
+        sets=GROUPS,
+    ),
+    Method(
+        "ddpm_endpoint",
+        "diffusion",
+        "DDPM on features, predicts x_1, DDIM",
+        _ddpm("endpoint", "ddim"),
+        sets=GROUPS,
+    ),
+    Method("ddpm_v", "diffusion", "DDPM on features, predicts v, DDIM", _ddpm("v", "ddim"), sets=MAIN),
+    Method(
+        "ddpm_ancestral",
+        "diffusion",
+        "the v network, ancestral sampling",
+        _as_source(_ddpm("v", "ddpm")),
+        source="ddpm_v",
+        sets=MAIN,
+    ),
+    Method(
+        "ddpm_solver",
+        "diffusion",
+        "the v network, DPM-Solver++",
+        _as_source(_ddpm("v", "dpmsolver++")),
+        source="ddpm_v",
+        sets=MAIN,
+    ),
+    Method(
+        "group_diffusion",
+        "diffusion",
+        "score matching on the group, probability flow",
+        _group_diffusion(0.0),
+        sets=GROUPS,
+    ),
+    Method(
+        "group_reverse",
+        "diffusion",
+        "the same network, reverse diffusion",
+        _as_source(_group_diffusion(1.0)),
+        source="group_diffusion",
+        sets=GROUPS,
+    ),
+    Method(
+        "bridge_score",
+        "stochastic",
+        "Brownian bridge, velocity and score, no noise",
+        _stochastic(0.0),
+        sets=MAIN,
+    ),
+    Method(
+        "sde",
+        "stochastic",
+        "the same network, noise 0.3",
+        _as_source(_stochastic(0.3)),
+        source="bridge_score",
+        sets=MAIN,
+    ),
+    Method(
+        "sde_strong",
+        "stochastic",
+        "the same network, noise 0.8",
+        _as_source(_stochastic(0.8)),
+        source="bridge_score",
+        sets=MAIN,
+    ),
+    Method("joint", "tokens", "points and their mode as a token, one flow", _joint, sets=GROUPS),
+    Method(
+        "guided_1",
+        "guidance",
+        "tags dropped in training, weight 1",
+        lambda p: _guided(p, 1.0, train=True),
+        sets=("sine_tags",),
+    ),
+    Method(
+        "guided_2",
+        "guidance",
+        "classifier-free guidance, weight 2",
+        lambda p: _guided(p, 2.0, train=False),
+        source="guided_1",
+        sets=("sine_tags",),
+    ),
+]
 METHODS = {row.name: row for row in _ROWS}

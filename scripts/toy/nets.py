@@ -19,6 +19,8 @@ class StackedMLP(nn.Module):
     x + silu(W x + b); the last one begins at zero.
     """
 
+    frequencies: Tensor
+
     def __init__(
         self,
         *,

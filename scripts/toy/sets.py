@@ -20,7 +20,7 @@ from geoflow.lie import densities, se3, so3
 Draw = Callable[[int, torch.Generator], tuple[Tensor, Tensor]]
 """(n, generator) -> points (n, point_dim), and the mode (n,) of each."""
 
-REFERENCE = 2048
+REFERENCE = 768
 """Labelled points by which `ToySet.mode_of` finds the nearest mode."""
 
 
@@ -76,9 +76,9 @@ class ToySet:
         x, _ = self.draw(n, torch.Generator().manual_seed(314159))
         return -float(self.log_density(x.double()).mean())
 
-    def condition(self, mode: Tensor) -> Tensor | None:
-        """One-hot tags (n, modes), or None; the zero vector stands for no tag."""
-        return torch.nn.functional.one_hot(mode, self.modes).float() if self.tagged else None
+    def condition(self, mode: Tensor, *, always: bool = False) -> Tensor | None:
+        """One-hot tags (n, modes), or None where the set has none; the zero vector stands for no tag."""
+        return torch.nn.functional.one_hot(mode, self.modes).float() if self.tagged or always else None
 
 
 # R^2.
@@ -176,7 +176,7 @@ def _octant(v: Tensor) -> Tensor:
 # SE(3): grasps, the gripper's z axis its approach, y the direction in which the jaws close.
 
 CYLINDER_RADIUS, CYLINDER_HEIGHT = 0.35, 2.4
-BOX_HALF = torch.tensor([0.55, 0.35, 0.75])
+BOX_HALF = torch.tensor([0.42, 0.34, 0.75])
 REACH = 0.45
 """From the object's surface back to the wrist [dm]."""
 _GRASP_WIDTH = (0.08, 0.08, 0.08, 0.12, 0.12, 0.12)

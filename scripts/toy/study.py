@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from geoflow.data.atomic import replacing
 from geoflow.experiments.json_files import read_json, write_json
 from geoflow.experiments.processes import processes
 from geoflow.experiments.progress import bar
+from geoflow.experiments.provenance import commit
 
 from .methods import METHODS, NFES, Learner, Method, Problem
 from .metrics import POINTS, fresh, likelihood, quality, straightness
@@ -60,7 +61,7 @@ class Study:
 
     out: Path
     seeds: int = 1
-    budget: Budget = Budget()
+    budget: Budget = field(default_factory=Budget)
 
     @property
     def folder(self) -> Path:
@@ -104,7 +105,8 @@ class Study:
             inputs=learner.inputs,
             outputs=learner.outputs,
             times=learner.times,
-            tags=toy.modes if toy.tagged else 0,
+            # A token may also be the mask.
+            tags=learner.tokens + 1 if learner.tokens else toy.modes if toy.tagged else 0,
             width=self.budget.width,
             depth=self.budget.depth,
             generator=torch.Generator().manual_seed(0),
@@ -127,7 +129,7 @@ class Study:
             if method.warm:
                 assert cell.source is not None
                 net.load_state_dict(self.network(cell.source).state_dict())
-            net = train(net, learner.loss, problem.data, self.budget)
+            net = train(net, learner.loss, problem.data, self.budget, modes=learner.tokens > 0)
             with replacing(self.weights(cell)) as temporary:
                 save_file({name: value.contiguous() for name, value in net.state_dict().items()}, temporary)
         seconds = (time.process_time() - began) / self.seeds
@@ -137,6 +139,7 @@ class Study:
             {
                 **asdict(cell),
                 "family": method.family,
+                "commit": commit(),
                 "train_s": round(seconds, 2) if learner.loss is not None else 0.0,
                 "seeds": measured,
             },
@@ -166,6 +169,8 @@ class Study:
                 }
             if learner.curves:
                 result |= _rounded(straightness(toy.space, draw(CURVE_STEPS, path=True)))
+        if learner.extra is not None:
+            result |= _rounded(learner.extra(net, 9000 + seed))
         if learner.log_prob is not None and not toy.tagged:
             x, _ = fresh(toy, 500 + seed, LIKELIHOOD_POINTS)
             result |= _rounded(likelihood(toy, learner.log_prob(net, x), x))

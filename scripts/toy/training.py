@@ -21,7 +21,7 @@ Loss = Callable[[StackedMLP, Tensor, "Tensor | None", torch.Generator], Tensor]
 class Budget:
     """What every method may use."""
 
-    steps: int = 2500
+    steps: int = 2000
     batch: int = 256
     learning_rate: float = 3e-3
     width: int = 128
@@ -48,16 +48,20 @@ class Data:
         """How many."""
         return self.x.shape[1]
 
-    def batch(self, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor | None]:
-        """Points (size * seeds, point_dim) and their conditions, the seed the fastest index."""
+    def batch(
+        self, size: int, generator: torch.Generator, modes: bool = False
+    ) -> tuple[Tensor, Tensor | None]:
+        """Points (size * seeds, point_dim) and their conditions, the seed the fastest index; or one-hot modes."""
         rows = torch.randint(len(self.x), (size, self.seeds), generator=generator)
         columns = torch.arange(self.seeds)
-        cond = self.toy.condition(self.mode[rows, columns].flatten())
+        cond = self.toy.condition(self.mode[rows, columns].flatten(), always=modes)
         return self.x[rows, columns].flatten(0, 1), cond
 
 
-def train(net: StackedMLP, loss: Loss, data: Data, budget: Budget, seed: int = 0) -> StackedMLP:
-    """The averaged network after ``budget.steps`` steps."""
+def train(
+    net: StackedMLP, loss: Loss, data: Data, budget: Budget, seed: int = 0, *, modes: bool = False
+) -> StackedMLP:
+    """The averaged network after ``budget.steps`` steps; ``modes`` hands every loss the modes of its data."""
     generator = torch.Generator().manual_seed(seed)
     average = copy.deepcopy(net).requires_grad_(False)
     parameters, averages = list(net.parameters()), list(average.parameters())
@@ -68,12 +72,14 @@ def train(net: StackedMLP, loss: Loss, data: Data, budget: Budget, seed: int = 0
             group["lr"] = (
                 budget.learning_rate * warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress)))
             )
-        x_1, cond = data.batch(budget.batch, generator)
+        x_1, cond = data.batch(budget.batch, generator, modes)
         # Each seed's loss is its own mean; their sum keeps the gradients of one seed what they are alone.
         total = loss(net, x_1, cond, generator).mean() * data.seeds
         optimiser.zero_grad()
         total.backward()
         optimiser.step()
         keep = min(budget.average, (step + 1) / (step + 10))
-        torch._foreach_lerp_(averages, [p.detach() for p in parameters], 1 - keep)
+        with torch.no_grad():
+            for mean, parameter in zip(averages, parameters, strict=True):
+                mean.lerp_(parameter, 1 - keep)
     return average
