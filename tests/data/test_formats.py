@@ -10,6 +10,7 @@ import tracemalloc
 import warnings
 import zipfile
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -610,6 +611,53 @@ def test_damaged_sources_are_refused_in_a_sentence(cheap, capsys, name):
     words = sentence(capsys, source, cheap.parent / "never.h5", "--from", other)
     assert any(part in words for part in expected.split("|")), words
     assert not (cheap.parent / "never.h5").exists()
+
+
+VIDEO = "videos/observation.images.even/chunk-000/file-000.mp4"
+
+
+@pytest.mark.parametrize(
+    ("damage", "expected"),
+    [
+        (lambda p: cut(p / VIDEO), "cannot be decoded|ends after"),
+        (lambda p: (p / VIDEO).unlink(), "is missing"),
+        (lambda p: (p / VIDEO).write_bytes(b"film"), "cannot be decoded"),
+        (lambda p: repaint(p / "data/chunk-000/file-000.parquet"), "an image that cannot be decoded"),
+    ],
+    ids=["truncated film", "no film", "not a film", "not an image"],
+)
+def test_damaged_pictures_are_refused_in_a_sentence(pictures, capsys, damage, expected):
+    source = convert(pictures, pictures.parent / "other", to_format="lerobot").path
+    damage(source)
+    words = sentence(capsys, source, pictures.parent / "never.h5")
+    assert any(part in words for part in expected.split("|")), words
+    assert not (pictures.parent / "never.h5").exists()
+
+
+def repaint(path: Path) -> None:
+    """Put something else in the place of images."""
+    rows = pq.read_table(path)
+    index = rows.schema.get_field_index("observation.images.odd")
+    values = pa.array([{"bytes": b"paint", "path": None}] * len(rows), rows.schema.field(index).type)
+    pq.write_table(rows.set_column(index, rows.schema.field(index), values), path)
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_bytes_changed_anywhere_end_in_a_sentence_or_in_a_conversion(pictures, name):
+    source = convert(pictures, pictures.parent / "source", to_format=name).path
+    files = sorted(contents(source))
+    rng = np.random.default_rng(0)
+    for _ in range(25):
+        path = Path(files[rng.integers(len(files))])
+        whole = path.read_bytes()
+        damaged = bytearray(whole)
+        for _ in range(rng.integers(1, 20)):
+            damaged[rng.integers(len(damaged))] = rng.integers(256)
+        path.write_bytes(damaged if rng.random() < 0.7 else damaged[: rng.integers(len(damaged))])
+        with suppress(DemonstrationError):  # and nothing else
+            convert(source, pictures.parent / "x.h5", from_format=name, overwrite=True)
+        path.write_bytes(whole)
+    assert_same(pictures, convert(source, pictures.parent / "x.h5", overwrite=True).path, lossy=("even",))
 
 
 def test_what_is_not_known_is_asked_for_in_a_sentence(cheap, tmp_path, capsys):

@@ -42,6 +42,17 @@ CODECS = {
     "transpose",
 }
 """What is decoded; numbers in, numbers out."""
+UNREADABLE = (
+    KeyError,
+    ValueError,
+    OSError,
+    TypeError,
+    AttributeError,
+    RuntimeError,
+    SystemError,
+    MemoryError,
+)
+"""What zarr and its codecs raise for damaged arrays."""
 ACTION, DISTURBED = "action", "disturbed"
 
 
@@ -74,7 +85,7 @@ def read(path: Path, hints: Hints) -> Iterator[Recording]:
             root = zarr.open_group(store, mode="r")
             ends = np.asarray(root["meta/episode_ends"], np.int64)
             columns: dict[str, Any] = dict(root["data"].arrays())  # type: ignore[union-attr]
-        except (KeyError, ValueError, OSError, TypeError, AttributeError, RuntimeError) as error:
+        except UNREADABLE as error:
             raise _damaged(path, error) from error
         if ACTION not in columns:
             raise DemonstrationError(
@@ -129,7 +140,7 @@ class _Episodes:
                 for name, block in self._blocks.items()
                 if name not in self._hints.skip or name == ACTION
             }
-        except (KeyError, ValueError, OSError, TypeError, RuntimeError) as error:
+        except UNREADABLE as error:
             raise _damaged(self._path, error) from error
 
     def _meta(self) -> Meta:

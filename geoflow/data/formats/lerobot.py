@@ -75,7 +75,7 @@ def read(path: Path, hints: Hints) -> Iterator[Recording]:
         )
     known = None
     if (path / HEADER).is_file():
-        known = header.from_json((path / HEADER).read_text(encoding="utf-8"), str(path))
+        known = header.from_json((path / HEADER).read_text(encoding="utf-8", errors="replace"), str(path))
     hints = hints.for_own(known is not None)
     rate = hints.rate(float(info["fps"]), str(path))
     episodes = _Episodes(path, info, known, hints)
@@ -261,7 +261,10 @@ def _image(value: Mapping[str, Any], file: Path) -> np.ndarray:
         raise DemonstrationError(
             f"{file} refers to an image {value.get('path')} outside; embed images in the dataset."
         )
-    image = imageio.imread(content, extension=".png")
+    try:
+        image = imageio.imread(content, extension=".png")
+    except (OSError, SyntaxError, ValueError) as error:  # a SyntaxError is Pillow's for a broken PNG
+        raise DemonstrationError(f"{file} holds an image that cannot be decoded ({error}).") from error
     return image[..., None] if image.ndim == 2 else image
 
 
