@@ -77,9 +77,10 @@ def score_loss(
     times, on R^n with a unit prior the noise with its sign turned. It can be a second network or a second
     head, ``lambda f, t, cond: heads(f, t, cond)[..., d:]``, trained beside ``flow.loss``.
 
-    `BrownianBridge` holds both ends and serves every prior and coupling. The other paths hold x_1, and x_t given
-    x_1 has a density with an edge where x_0 is half a turn away from x_1; what the prior has there is left out:
-    nothing for priors near the data, too much for Haar, which is refused.
+    `BrownianBridge` holds both ends and serves every prior and coupling. The other paths hold x_1, and on
+    rotations x_t given x_1 has a density with an edge where x_0 is half a turn away from x_1: the score of the
+    inside leaves out what the prior has there. With IGSO3 and data 0.8 rad from its mean that is under 1 % of the
+    score for a width of 0.7 rad, 12 % for 1 rad, 25 % for 1.2 rad, and most of it for Haar, which is refused.
 
     Args:
         flow: Its prior needs a density, except for a BrownianBridge.

@@ -25,6 +25,7 @@ from geoflow.flows import (
     score_loss,
 )
 from geoflow.flows.isotropic import units
+from tests.flows.known_peaks import PEAKS, Peaks
 
 POSE = gf.Product(gf.Euclidean(3), gf.SO3(), gf.Euclidean(1))
 SPACES = [gf.Euclidean(2, scale=0.5), gf.SO3(), gf.SE3(length=0.3), POSE]
@@ -83,6 +84,28 @@ def smooth(space, x):
     delta = torch.zeros(len(x), space.tangent_dim).double().requires_grad_()
     f = torch.sin(space.features(space.exp(x, delta)) @ weights + 0.5)
     return f.detach(), torch.autograd.grad(f.sum(), delta)[0]
+
+
+def missing(path, prior, n=60_000):
+    """The part of E[E_i f(x_t)] that -E[f s] does not explain, for data at a turn of 0.8 rad."""
+    space = gf.SO3()
+    e = space.identity(1, dtype=torch.float64)
+    x_1 = space.exp(e, torch.tensor([[0.48, 0.64, 0]]).double()).expand(n, -1)
+    x_0, t = prior.sample((n,), seeded(3)), torch.full((n,), 0.5).double()
+    x_t = path(space, x_0, x_1, t, seeded(4)).x_t
+    s = path.conditional_score(space, prior, x_0, x_1, x_t, t)
+    f, slope = smooth(space, x_t)
+    return float((slope + f[:, None] * s).mean(0).norm() / slope.mean(0).norm())
+
+
+def test_priors_that_reach_half_a_turn_lose_score_unless_both_ends_are_held():
+    """What `score_loss` warns of: nothing at 0.5 rad, 12 % at 1 rad, most under Haar; never for the bridge."""
+    heat = lambda width: IGSO3(gf.SO3(), None, torch.tensor(width).double()).double()  # noqa: E731
+    haar = gf.HaarUniform(gf.SO3()).double()
+    assert missing(Geodesic(), heat(0.5)) < 0.02
+    assert missing(Geodesic(), heat(1.0)) == pytest.approx(0.12, abs=0.03)
+    assert missing(Geodesic(), haar) > 0.5
+    assert missing(BrownianBridge(1.0), haar) < 0.04
 
 
 MEAN, STD = torch.tensor([0.8, -0.5]).double(), torch.tensor([0.3, 0.6]).double()
@@ -157,11 +180,11 @@ def test_denoising_is_least_at_the_score(path):
 # The SDE on vectors
 
 
-@pytest.mark.parametrize("noise", [0.0, 0.3, 0.6, lambda t: 0.8 * math.sin(math.pi * t)], ids=str)
+@pytest.mark.parametrize("noise", [0.0, 0.5, lambda t: 0.8 * math.sin(math.pi * t)], ids=["0", "0.5", "sin"])
 @pytest.mark.parametrize(("path", "target", "width"), FLAT)
 def test_every_noise_level_has_the_marginals_of_the_flow(path, target, width, noise):
     """N(alpha mean, alpha^2 std^2 + sigma^2 width^2) at several times, whatever g."""
-    space, n, steps = gf.Euclidean(2), 20_000, 100
+    space, n, steps = gf.Euclidean(2), 10_000, 100
     flow = gf.Flow(space, gf.WrappedGaussian(space, None, width), path, target=target).double()
     net = gaussian_net(path, width, target)
     states = sample_sde(
@@ -173,8 +196,8 @@ def test_every_noise_level_has_the_marginals_of_the_flow(path, target, width, no
         alpha = float(path.mixture(t)[0] if isinstance(path, Diffusion) else path.clock(t)[0])
         sigma = float(path.mixture(t)[2]) if isinstance(path, Diffusion) else 1 - alpha
         std = ((alpha * STD) ** 2 + (sigma * width) ** 2).sqrt()
-        torch.testing.assert_close(states[i].mean(0), alpha * MEAN, atol=0.03, rtol=0)
-        torch.testing.assert_close(states[i].std(0), std, atol=0.03, rtol=0)
+        torch.testing.assert_close(states[i].mean(0), alpha * MEAN, atol=0.045, rtol=0)
+        torch.testing.assert_close(states[i].std(0), std, atol=0.045, rtol=0)
 
 
 def test_noise_follows_the_metric():
@@ -196,13 +219,13 @@ def test_noise_follows_the_metric():
 
 def test_noise_mends_a_wrong_start():
     """From N(1.5, 1) in place of N(0, 1) the flow ends off by 1.5 std_1; noise contracts that by its own integral."""
-    space, n = gf.Euclidean(2), 20_000
+    space, n = gf.Euclidean(2), 10_000
     flow = gf.Flow(space).double()
     net, start = gaussian_net(Geodesic(), 1.0), 1.5 + torch.randn(n, 2, generator=seeded()).double()
     off = []
     for noise in (0.0, 0.5, 1.0):
         x = sample_sde(
-            flow, net, gaussian_score(flow), noise=noise, x_0=start, steps=200, generator=seeded(1)
+            flow, net, gaussian_score(flow), noise=noise, x_0=start, steps=100, generator=seeded(1)
         )
         off.append((x.mean(0) - MEAN).abs())
         t = (torch.arange(2000).double()[:, None] + 0.5) / 2000
@@ -212,56 +235,36 @@ def test_noise_mends_a_wrong_start():
     assert (off[1] < off[0]).all()
 
 
+@pytest.mark.parametrize("space", [gf.SO3(), gf.SE3(length=0.4)], ids=str)
+def test_on_groups_the_noise_and_its_score_keep_a_density(space):
+    """v = 0: noise leaves samples of p where they are distributed, and leads others there.
+
+    So the increments are left-invariant, their density is against Haar, and both follow the metric.
+    """
+    n, width = 3000, 0.5 * units(space, torch.zeros(1).double())
+    p = gf.WrappedGaussian(space, near(space, 1, seed=1)[0], width).double()
+    flow = gf.Flow(space, p).double()
+    still = lambda f, t, c: torch.zeros(len(f), space.tangent_dim).double()  # noqa: E731
+
+    def score(x, t, cond, v):
+        with torch.enable_grad():
+            delta = torch.zeros_like(v).requires_grad_()
+            return torch.autograd.grad(p.log_prob(space.exp(x, delta)).sum(), delta)[0]
+
+    truth = space.log(p.mean.expand(n, -1), p.sample((n,), seeded(9))) / width
+    for start in (p.sample((n,), seeded(2)), p.mean.expand(n, -1)):
+        x = sample_sde(flow, still, score, x_0=start, noise=lambda t: 1.2, steps=40, generator=seeded(3))
+        w = space.log(p.mean.expand(n, -1), x) / width
+        torch.testing.assert_close(w.mean(0), truth.mean(0), atol=0.08, rtol=0)
+        torch.testing.assert_close(w.T.cov(), truth.T.cov(), atol=0.13, rtol=0)
+
+
 # Rotations: data at three points, where p_t is a mixture of three known densities
-
-
-PEAKS = gf.SO3().exp(
-    gf.SO3().identity(3, dtype=torch.float64),
-    torch.tensor([[0.9, 0, 0], [-0.3, 0.8, 0.2], [0, -0.6, -0.7]]).double(),
-)
-WIDTH = 0.6
-
-
-class Peaks:
-    """Velocity and score of p_t = mean_k p_t(x | x_1 = peak k), from the density of x = peak Exp(eta)."""
-
-    def __init__(self, prior):
-        self.space, self.prior, self.path = gf.SO3(), prior, Geodesic()
-
-    def parts(self, x, t):
-        """The chance (n, 3) of each peak given x; points, peaks and times (3n, ...), each point with each peak."""
-        points, times = x.repeat_interleave(3, 0), t.repeat_interleave(3)
-        peaks, rest = PEAKS.repeat(len(x), 1), (1 - times)[:, None]
-        eta = self.space.log(peaks, points)
-        u = eta / rest
-        prior = self.prior.log_prob(self.space.exp(peaks, u))
-        logs = prior + self.space.log_volume(u) - self.space.log_volume(eta) - 3 * rest[:, 0].log()
-        # Beyond half a turn of noise no peak can be the cause; the nearest comes closest to it.
-        far = self.space.squared_norm(u)
-        logs = torch.where(far < math.pi**2, logs, -50 * far)
-        return logs.reshape(-1, 3).softmax(-1)[..., None], points, peaks, times
-
-    def velocity(self, f, t, cond):
-        chance, points, peaks, times = self.parts(self.space.from_features(f), t)
-        v = self.path.velocity_to(self.space, points, peaks, times)
-        return (chance * v.reshape(-1, 3, 3)).sum(-2)
-
-    def score(self, x, t, cond, v):
-        chance, points, peaks, times = self.parts(x, t)
-        s = self.path.conditional_score(self.space, self.prior, points, peaks, points, times)
-        return (chance * s.reshape(-1, 3, 3)).sum(-2)
 
 
 @pytest.fixture(scope="module")
 def peaks():
-    return Peaks(IGSO3(gf.SO3(), None, torch.tensor(WIDTH).double()).double())
-
-
-def drawn(peaks, n, t, seed):
-    """x_t drawn as training draws it: the truth."""
-    x_0 = peaks.prior.sample((n,), seeded(seed))
-    x_1 = PEAKS[torch.randint(3, (n,), generator=seeded(seed + 1))]
-    return peaks.path(peaks.space, x_0, x_1, torch.full((n,), t).double()).x_t
+    return Peaks()
 
 
 def apart(space, x, y):
@@ -271,7 +274,8 @@ def apart(space, x, y):
     return max(ks_2samp(a, b).statistic for a, b in angles)  # pyright: ignore[reportAttributeAccessIssue]
 
 
-@pytest.mark.parametrize("noise", [0.0, 0.4, 0.8, lambda t: 0.7 * math.sin(math.pi * t)], ids=str)
+@pytest.mark.slow
+@pytest.mark.parametrize("noise", [0.0, 0.7, lambda t: 0.7 * math.sin(math.pi * t)], ids=["0", "0.7", "sin"])
 def test_on_rotations_every_noise_level_has_the_marginals_of_the_path(peaks, noise):
     """Angles at t = 0.3, 0.6, 0.9 against x_t drawn as in training; 3000 of each differ by 0.05 at the 1/1000 level."""
     flow, n = gf.Flow(gf.SO3(), peaks.prior).double(), 3000
@@ -279,7 +283,7 @@ def test_on_rotations_every_noise_level_has_the_marginals_of_the_path(peaks, noi
         flow, peaks.velocity, peaks.score, batch=n, noise=noise, steps=60, generator=seeded(), path=True
     )
     for i in (18, 36, 54):
-        assert apart(peaks.space, states[i], drawn(peaks, n, i / 60, 10 + i)) < 0.05
+        assert apart(peaks.space, states[i], peaks.draw(n, i / 60, 10 + i)) < 0.05
     torch.testing.assert_close(states.norm(dim=-1), torch.ones(61, n).double())
 
 
@@ -290,7 +294,7 @@ def test_without_its_score_the_noise_spoils_the_marginals(peaks):
     states = sample_sde(
         flow, peaks.velocity, nothing, batch=n, noise=0.8, steps=60, generator=seeded(), path=True
     )
-    assert apart(peaks.space, states[36], drawn(peaks, n, 0.6, 46)) > 0.1
+    assert apart(peaks.space, states[36], peaks.draw(n, 0.6, 46)) > 0.1
 
 
 def test_on_rotations_noise_mends_a_wrong_start(peaks):
@@ -299,7 +303,7 @@ def test_on_rotations_noise_mends_a_wrong_start(peaks):
     wrong = gf.SO3().exp(
         peaks.prior.sample((n,), seeded(1)), torch.tensor([0.5, 0.3, 0]).double().expand(n, 3)
     )
-    truth = drawn(peaks, n, 0.9, 5)
+    truth = peaks.draw(n, 0.9, 5)
     off = [
         apart(
             peaks.space,
