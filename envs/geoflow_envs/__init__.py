@@ -13,6 +13,7 @@ TASKS: dict[str, str] = {
     "geoflow/RackSlot-v0": f"{__name__}.tasks.rack:RackSlot",
     "geoflow/KeyTurn-v0": f"{__name__}.tasks.key_turn:KeyTurn",
     "geoflow/HookHang-v0": f"{__name__}.tasks.hook_hang:HookHang",
+    "geoflow/WireLoop-v0": f"{__name__}.tasks.wire_loop:WireLoop",
 }
 
 for _id, _entry_point in TASKS.items():
