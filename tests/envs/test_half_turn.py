@@ -154,4 +154,4 @@ def test_the_expert_recovers_from_a_lost_grasp() -> None:
                 break
         assert opened == 8
         successes += info["is_success"]
-    assert successes >= 7
+    assert successes >= 9

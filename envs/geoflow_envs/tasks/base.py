@@ -330,10 +330,8 @@ class PoseTask(gym.Env[dict[str, Any], NDArray[Any]], ABC, Generic[S]):
 
         The arm must keep off the point or points `obstacle`, (3,) or (n, 3) [m].
         """
-        for key in keys:
-            approach = poses.rotate(key, (0, 0, 1))
-            if approach[2] > 0.35 or lowest_point(backed(key, _PALM_BACK), _PALM) < 0.03:
-                return False
+        if not all(clear_of_table(key) for key in keys):
+            return False
         path = [start]
         for key in keys:
             while True:
@@ -423,6 +421,12 @@ class PoseTask(gym.Env[dict[str, Any], NDArray[Any]], ABC, Generic[S]):
             for name in ("tcp", *self.poses)
         )
         return moved if inside else None
+
+
+def clear_of_table(T_w_tcp: Array) -> bool:
+    """Whether a hand at this pose keeps its palm off the table and does not point up."""
+    points_up = poses.rotate(T_w_tcp, (0, 0, 1))[2] > 0.35
+    return not points_up and lowest_point(backed(T_w_tcp, _PALM_BACK), _PALM) >= 0.03
 
 
 def backed(T_w_tcp: Array, distance: float) -> Array:

@@ -8,6 +8,7 @@ import numpy as np
 
 from .. import poses
 from ..poses import Array
+from .base import clear_of_table
 from .half_turn import BODY, GRASP_HEIGHT, GRASPS, QUARTERS, VIA, Mode, State, stand
 from .motion import AHEAD, CLOSE, Expert, Obstacle, advance, grasp, grips, insert, release
 
@@ -56,7 +57,7 @@ class HalfTurnExpert(Expert):
         return poses.compose(advance(state.bottle, out, AHEAD), poses.between(state.bottle, state.tcp))
 
     def _grasp(self, state: State) -> tuple[Array, float]:
-        if self.mode is None or _approach_height(state, self.mode.T_bottle_tcp) > 0.35:
+        if self.mode is None or not clear_of_table(poses.compose(state.bottle, self.mode.T_bottle_tcp)):
             modes = self.env.feasible_modes(state) or _most_from_above(state)
             self.mode = self.choose(modes, lambda mode: _turning(state, mode))
         at = poses.compose(state.bottle, self.mode.T_bottle_tcp)
