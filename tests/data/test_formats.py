@@ -171,6 +171,30 @@ def test_images_survive_and_what_is_filmed_nearly_does(pictures, name):
             np.testing.assert_array_equal(apart.argmin(-1), np.arange(len(x)))
 
 
+@pytest.mark.parametrize("name", OTHERS)
+def test_points_text_and_embeddings_survive(tmp_path, name):
+    kinds = {"tcp": "pose", "cloud": "points", "order": "text", "seen": "embedding", "tokens": "embedding"}
+
+    def more(x: Episode, rng: np.random.Generator) -> Episode:
+        n = len(x)
+        obs = {
+            "tcp": x.obs["tcp"],
+            "cloud": rng.normal(size=(n, 20, 6)).astype(np.float32),
+            "order": np.tile(np.frombuffer(b"insert the peg\0\0", np.uint8), (n, 1)),
+            "seen": rng.normal(size=(n, 9)).astype(np.float32),
+            "tokens": rng.normal(size=(n, 4, 3)).astype(np.float32),
+        }
+        return replace(x, obs=obs)
+
+    rng = np.random.default_rng(0)
+    write(
+        tmp_path / "rich.h5",
+        replace(CHEAP_META, observation_kinds=kinds),
+        [more(episode(i), rng) for i in range(3)],
+    )
+    assert_same(tmp_path / "rich.h5", there_and_back(tmp_path / "rich.h5", name))
+
+
 def test_datasets_of_many_files(pictures, monkeypatch):
     monkeypatch.setattr(lerobot, "DATA_MB", 1e-6)
     monkeypatch.setattr(lerobot, "VIDEO_MB", 1e-6)

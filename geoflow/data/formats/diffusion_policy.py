@@ -244,7 +244,7 @@ def _create(group: Any, name: str, x: np.ndarray) -> Any:
     return group.create_array(
         name,
         shape=(0, *x.shape[1:]),
-        chunks=(max(1, CHUNK_BYTES // row) if x.ndim == 4 else 4096, *x.shape[1:]),
+        chunks=(min(4096, max(1, CHUNK_BYTES // row)), *x.shape[1:]),
         dtype=x.dtype,
         compressors=Blosc(cname="lz4", clevel=5, shuffle=Blosc.NOSHUFFLE),
     )

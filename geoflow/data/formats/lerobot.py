@@ -2,8 +2,9 @@
 
 huggingface.co/docs/lerobot/lerobot-dataset-v3. Many episodes share a file; meta/episodes says which rows of ``index``
 are whose. Poses and vectors are written as one ``observation.state`` with a name a number (tcp.x, ..., tcp.qz,
-gripper.0), images as ``observation.images.<name>``: mp4 (H.264, lossy) where LeRobot's cameras are, which is three
-channels and even sides, else PNG inside the parquet files, exact. Needs pyarrow; lerobot itself is not needed.
+gripper.0), points and the like as features of their own, images as ``observation.images.<name>``: mp4 (H.264, lossy)
+where LeRobot's cameras are, which is three channels and even sides, else PNG inside the parquet files, exact. Needs
+pyarrow; lerobot itself is not needed.
 """
 
 from __future__ import annotations
@@ -262,7 +263,7 @@ def _image(value: Mapping[str, Any], file: Path) -> np.ndarray:
             f"{file} refers to an image {value.get('path')} outside; embed images in the dataset."
         )
     try:
-        image = imageio.imread(content, extension=".png")
+        image = imageio.imread(content, extension=".png", plugin="pillow")
     except (OSError, SyntaxError, ValueError) as error:  # a SyntaxError is Pillow's for a broken PNG
         raise DemonstrationError(f"{file} holds an image that cannot be decoded ({error}).") from error
     return image[..., None] if image.ndim == 2 else image
@@ -380,11 +381,15 @@ class _Dataset:
         self._root, self._meta = root, meta
         rate = meta.control_hz
         self._rate: float = int(rate) if float(rate).is_integer() else rate
-        self._vectors = [name for name, kind in meta.observation_kinds.items() if kind != "image"]
-        self._images = [name for name, kind in meta.observation_kinds.items() if kind == "image"]
-        for name in self._images:
-            if "/" in name:
-                raise DemonstrationError(f"LeRobot allows no / in names; rename the observation {name!r}.")
+        kinds = meta.observation_kinds
+        self._vectors = [name for name, kind in kinds.items() if kind in ("pose", "vector")]
+        self._images = [name for name, kind in kinds.items() if kind == "image"]
+        self._others = [name for name in kinds if name not in (*self._vectors, *self._images)]
+        for name in (*self._images, *self._others):
+            if "/" in name or name == "state":
+                raise DemonstrationError(
+                    f"LeRobot allows no / in names, and state is taken; rename the observation {name!r}."
+                )
         self._videos = {f"{IMAGES}{n}": n for n in self._images if _filmable(first.obs[n])}
         self.features = self._features(first, actions)
         self._data = _Parquet(root, DATA_PATH, self.features)
@@ -464,6 +469,13 @@ class _Dataset:
             features[STATE] = {"dtype": "float32", "shape": [len(names)], "names": names}
         for name in self._images:
             features[IMAGES + name] = self._camera(IMAGES + name, first.obs[name])
+        for name in self._others:
+            x = first.obs[name]
+            features[f"observation.{name}"] = {
+                "dtype": str(x.dtype),
+                "shape": list(x.shape[1:]),
+                "names": None,
+            }
         width = first.actions.shape[-1]
         features[ACTION] = {"dtype": "float32", "shape": [width], "names": actions.names_with_extras(width)}
         for key in (DONE, SUCCESS, DISTURBED):
@@ -500,6 +512,7 @@ class _Dataset:
         rows |= {
             IMAGES + name: episode.obs[name] for name in self._images if IMAGES + name not in self._videos
         }
+        rows |= {f"observation.{name}": episode.obs[name] for name in self._others}
         return rows | {
             ACTION: episode.actions,
             DONE: last,
@@ -579,7 +592,9 @@ class _Parquet:
             return pa.struct([("bytes", pa.binary()), ("path", pa.string())])
         value = pa.bool_() if feature["dtype"] == "bool" else getattr(pa, feature["dtype"])()
         # A single number is no list: so LeRobot wants it.
-        return value if feature["shape"] == [1] else pa.list_(value, feature["shape"][0])
+        for size in [] if feature["shape"] == [1] else feature["shape"][::-1]:
+            value = pa.list_(value, size)
+        return value
 
     def _array(self, key: str, x: np.ndarray) -> Any:
         import pyarrow as pa
@@ -587,10 +602,10 @@ class _Parquet:
         kind = self._schema.field(key).type
         if self._features[key]["dtype"] == "image":
             return pa.array([{"bytes": _png(image), "path": None} for image in x], kind)
-        flat = pa.array(np.ascontiguousarray(x).reshape(-1))
-        if pa.types.is_fixed_size_list(kind):
-            return pa.FixedSizeListArray.from_arrays(flat, kind.list_size)
-        return flat
+        column = pa.array(np.ascontiguousarray(x).reshape(-1))
+        for size in [] if self._features[key]["shape"] == [1] else self._features[key]["shape"][::-1]:
+            column = pa.FixedSizeListArray.from_arrays(column, size)
+        return column
 
 
 def _png(image: np.ndarray) -> bytes:

@@ -146,13 +146,13 @@ def write(path: Path, meta: Meta, episodes: Iterable[Episode], actions: Actions)
                 _write_episode(file.create_group(f"episode_{i}"), i, episode)
                 steps, count = steps + len(episode), count + 1
         assert first is not None
-        spaces = {name: _box(x[0], meta.observation_kinds[name]) for name, x in first.obs.items()}
+        spaces = {name: _box(x[0]) for name, x in first.obs.items()}
         metadata = {
             "total_episodes": count,
             "total_steps": steps,
             "data_format": "hdf5",
             "observation_space": json.dumps({"type": "Dict", "subspaces": spaces}),
-            "action_space": json.dumps(_box(first.actions[0], "vector")),
+            "action_space": json.dumps(_box(first.actions[0])),
             "dataset_id": _dataset_id(path),
             "minari_version": VERSION,
             "dataset_size": round((folder / MAIN).stat().st_size / 1e6, 1),
@@ -179,9 +179,9 @@ def _write_episode(group: h5py.Group, index: int, episode: Episode) -> None:
         hdf5.write_column(obs, name, np.concatenate([x, x[-1:]]))
 
 
-def _box(x: np.ndarray, kind: str) -> dict[str, Any]:
-    """A gymnasium Box as Minari writes it; bounds of numbers are infinite, for they are not known."""
-    low, high = (0, 255) if kind == "image" else (-np.inf, np.inf)
+def _box(x: np.ndarray) -> dict[str, Any]:
+    """A gymnasium Box as Minari writes it; bounds of real numbers are infinite, for they are not known."""
+    low, high = (0, 255) if x.dtype == np.uint8 else (-np.inf, np.inf)
     return {
         "type": "Box",
         "dtype": str(x.dtype),

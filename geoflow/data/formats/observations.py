@@ -112,7 +112,7 @@ def adopt(
         if name not in columns:
             raise DemonstrationError(f"{where}: has no observation {name!r}, which the first episode has.")
         x = columns[name]
-        if kind == "image":
+        if x.dtype == np.uint8 and kind not in ("pose", "vector"):
             obs[name] = x
             continue
         x = x[:, None] if x.ndim == 1 else x

@@ -14,8 +14,8 @@ Statistics = dict[str, np.ndarray]
 
 
 def of_rows(x: np.ndarray) -> Statistics:
-    """Of numbers (N,) or (N, d), each shape (d,), and the count (1,)."""
-    return _of(x.reshape(len(x), -1).astype(np.float64), len(x))
+    """Of numbers (N,) or (N, ...), each shape (1,) or (...), and the count (1,)."""
+    return _of((x[:, None] if x.ndim == 1 else x).astype(np.float64), len(x))
 
 
 def of_images(x: np.ndarray) -> Statistics:
