@@ -1,0 +1,69 @@
+"""A robot's side of an exported policy: onnxruntime and numpy, nothing else.
+
+geoflow export runs/peg_se3 --out policy.onnx --nfe 4
+python scripts/robot_loop.py policy.onnx                 # against the simulated task, if it is installed
+"""
+
+import json
+import sys
+
+import numpy as np
+import onnxruntime
+
+
+class Robot:
+    """One action at a time from an exported policy; ``observe`` gives name -> array, ``command`` takes an action."""
+
+    def __init__(self, path: str, seed: int = 0) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        self.session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        self.facts = json.loads(self.session.get_modelmeta().custom_metadata_map["geoflow"])
+        self.rng = np.random.default_rng(seed)
+
+    def chunk(self, window: dict[str, np.ndarray]) -> np.ndarray:
+        """The next actions (T, 7 + k) for observations name -> (To, ...), the present one last."""
+        feeds = {
+            name: np.asarray(window[name], np.float32)[None]
+            for name in self.facts["inputs"]
+            if name != "noise"
+        }
+        noise = self.rng.standard_normal(self.facts["inputs"]["noise"]).astype(np.float32)
+        return np.asarray(self.session.run(None, {"noise": noise, **feeds})[0])[0]
+
+    def run(self, observe, command, steps: int) -> None:
+        """Observe, predict, execute the chunk's first actions, again."""
+        past, done = [], 0
+        while done < steps:
+            past.append(observe())
+            To = next(shape[1] for name, shape in self.facts["inputs"].items() if name != "noise")
+            last = ([past[0]] * To + past)[-To:]
+            for action in self.chunk({name: np.stack([o[name] for o in last]) for name in last[0]})[
+                : self.facts["execute"]
+            ]:
+                command(action)
+                done += 1
+
+
+def main() -> None:
+    """Play one scene of the task that the policy was trained on."""
+    import gymnasium
+
+    robot = Robot(sys.argv[1])
+    env = gymnasium.make(robot.facts["env_id"])
+    state = {"obs": env.reset(seed=0)[0], "info": {"is_success": False}}
+
+    def command(action: np.ndarray) -> None:
+        if not state["info"]["is_success"]:
+            state["obs"], _, _, _, state["info"] = env.step(action)
+
+    robot.run(lambda: state["obs"], command, steps=200)
+    print(
+        "solved"
+        if state["info"]["is_success"]
+        else f"not solved: {state['info'].get('failure') or 'still at it'}"
+    )
+
+
+if __name__ == "__main__":
+    main()
