@@ -123,7 +123,7 @@ def export(policy: Policy, path: Path, nfe: int | None = None) -> dict[str, Any]
         facts["largest_difference"] = difference = _compare(sampler, run)
         if not difference <= TOLERANCE:
             raise ArithmeticError(
-                f"the exported graph differs from the policy by {difference:.2g} (allowed {TOLERANCE:g}); nothing is kept."
+                f"the exported graph differs from the policy by {difference:.2g} (allowed {TOLERANCE:g}); not kept."
             )
         draft.replace(path)
     return facts
