@@ -1,6 +1,7 @@
 """Flow matching: priors, paths, couplings, integrators, and the Flow that joins them."""
 
 from geoflow.flows.couplings import Coupling, independent
+from geoflow.flows.diffusion import GroupDiffusion
 from geoflow.flows.discrete import DiscreteFlow
 from geoflow.flows.flow import Flow
 from geoflow.flows.flow_maps import Consistency, FlowMap, MeanFlow, Shortcut
@@ -63,6 +64,7 @@ __all__ = [
     "FullGaussian",
     "GaussianProcess",
     "Geodesic",
+    "GroupDiffusion",
     "HaarUniform",
     "Integrator",
     "JointFlow",
