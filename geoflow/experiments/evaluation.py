@@ -28,7 +28,6 @@ from geoflow.experiments.progress import bar
 from geoflow.experiments.proportions import wilson_interval
 from geoflow.experiments.provenance import cores, provenance
 from geoflow.experiments.rollout import BLOCK, Episode, Solver, check_env
-from geoflow.flows import INTEGRATORS
 from geoflow.policies.base import Policy
 from geoflow.policies.checkpoint import CheckpointError, load_policy, policy_class
 from geoflow.policies.config import PolicyConfig
@@ -36,15 +35,10 @@ from geoflow.policies.execution import Execution
 
 FORMAT, VERSION = "geoflow-evaluation", 1
 LATENCY_CALLS = 50
-FEW_STEP_SOLVERS = ("ddim", "dpmsolver++")
-ANCESTRAL = Solver(100, "ddpm")
 
 
 def solvers(policy: PolicyConfig, nfe: tuple[int, ...]) -> list[Solver]:
-    """The cells of an evaluation: a flow by its own integrator; a diffusion fairly, by three solvers.
-
-    DDPM is sampled by its hundred ancestral steps, and by DDIM and DPM-Solver++ where there are fewer. A
-    method that costs several evaluations a step is left out where nfe is no multiple of them.
+    """The cells of an evaluation, as the policy's kind asks to be judged; see `Policy.cells`.
 
     Raises:
         ValueError: no nfe, one below 1, or none that the method can take.
@@ -52,17 +46,7 @@ def solvers(policy: PolicyConfig, nfe: tuple[int, ...]) -> list[Solver]:
     if not nfe or min(nfe) < 1:
         raise ValueError(f"nfe={list(nfe)}; a chunk needs at least 1 evaluation; give such as 1 2 4 10.")
     counts = sorted(set(nfe))
-    if policy.type == "ddpm":
-        few = [Solver(n, name) for name in FEW_STEP_SOLVERS for n in counts if n < ANCESTRAL.nfe]
-        if counts[-1] > ANCESTRAL.nfe:
-            raise ValueError(f"nfe={counts[-1]}; a diffusion policy takes at most its {ANCESTRAL.nfe} steps.")
-        return [*few, ANCESTRAL]
-    solver = policy_class(policy.type).default_solver(policy) if policy.solver == "auto" else policy.solver
-    each = INTEGRATORS[solver].evaluations if solver in INTEGRATORS else 1
-    cells = [Solver(n, solver) for n in counts if n % each == 0]
-    if not cells:
-        raise ValueError(f"nfe={counts}; {solver} takes a multiple of {each} evaluations.")
-    return cells
+    return [Solver(*cell) for cell in policy_class(policy.type).cells(policy, counts)]
 
 
 def policy_name(policy: PolicyConfig) -> str:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,10 +17,11 @@ from geoflow.flows.inpainting import soft_mask
 from geoflow.flows.noise import Generators
 from geoflow.lie import se3
 from geoflow.manifolds import SE3, SO3, Euclidean, Manifold, Product, frechet_mean
-from geoflow.policies.backbones import BACKBONES
+from geoflow.policies.backbones import BACKBONES, Condition, InvariantTransformer
 from geoflow.policies.config import PolicyConfig
-from geoflow.policies.encoders import VectorEncoder
-from geoflow.policies.foreign import import_class
+from geoflow.policies.encoders import ENCODERS, VectorEncoder, tokenise
+from geoflow.policies.foreign import hint, import_class
+from geoflow.policies.observations import Senses, StateTokens
 
 Goal = tuple[Tensor, Tensor]
 """Points (B, T, point_dim) that a chunk should go on with, and the weight (T,) of each step."""
@@ -39,7 +40,7 @@ class PolicySpec:
     Attributes:
         env_id: The gymnasium id of the task.
         control_hz: Actions a second.
-        kinds: Observation name -> "pose", "vector" or "image".
+        kinds: Observation name -> "pose", "vector", "image", "points", "text" or "embedding".
         shapes: Observation name -> shape of one observation.
         action_dim: 7 + k.
     """
@@ -63,6 +64,24 @@ class PolicySpec:
         """From the JSON of a checkpoint."""
         shapes = {name: tuple(shape) for name, shape in values["shapes"].items()}
         return cls(**{**values, "shapes": shapes})
+
+    def only(self, names: Sequence[str]) -> PolicySpec:
+        """The same with these observations alone, or with all where there are no names.
+
+        Raises:
+            ValueError: there is no such observation.
+        """
+        for name in names:
+            if name not in self.kinds:
+                raise ValueError(
+                    f"policy.observations names {name!r}; recorded are {', '.join(self.kinds)}.{hint(name, self.kinds)}"
+                )
+        kept = [name for name in self.kinds if name in names or not names]
+        return replace(
+            self,
+            kinds={name: self.kinds[name] for name in kept},
+            shapes={name: self.shapes[name] for name in kept},
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """For the JSON of a checkpoint."""
@@ -104,6 +123,7 @@ class Policy(nn.Module, ABC):
 
     def __init__(self, config: PolicyConfig, spec: PolicySpec) -> None:
         super().__init__()
+        spec = spec.only(config.observations)
         self.config, self.spec = config, spec
         self.extras = spec.action_dim - 7
         _check_config(config, spec)
@@ -111,12 +131,17 @@ class Policy(nn.Module, ABC):
         flat = config.manifold == "Euclidean"
         self.space: Manifold = Euclidean(self.pose_space.feature_dim) if flat else self.pose_space
         T, F, D = config.horizon, self.space.feature_dim, self.space.tangent_dim
-        self.encoder = VectorEncoder(self._observation_dim(), width=config.width // 2)
-        self.net = BACKBONES[config.backbone](
+        kind = BACKBONES[config.backbone]
+        self.takes_tokens, self.invariant = (
+            hasattr(kind, "takes_tokens"),
+            issubclass(kind, InvariantTransformer),
+        )
+        cond = self._build_encoders(config.width if self.takes_tokens else config.width // 2)
+        self.net = kind(
             horizon=T,
             inputs=F,
             outputs=D,
-            cond=config.width // 2,
+            cond=cond,
             width=config.width,
             depth=config.depth,
             times=self.times(config),
@@ -139,18 +164,34 @@ class Policy(nn.Module, ABC):
     def default_solver(config: PolicyConfig) -> str:
         """What solver "auto" means."""
 
+    @classmethod
+    def cells(cls, config: PolicyConfig, counts: Sequence[int]) -> list[tuple[int, str]]:
+        """How it is to be judged: (evaluations, solver), of the ``counts`` asked for, increasing.
+
+        Raises:
+            ValueError: it takes none of these counts.
+        """
+        solver = cls.default_solver(config) if config.solver == "auto" else config.solver
+        return [(count, solver) for count in counts]
+
     @staticmethod
     def times(config: PolicyConfig) -> int:
         """How many times its network takes: 1, or 2 where it jumps from one to the other."""
         return 1
 
     @abstractmethod
-    def chunk_loss(self, x_1: Tensor, cond: Tensor, generator: Generators) -> Tensor:
-        """Training loss (B,) of chunks x_1 (B, T, point_dim) of `space`, given cond (B, C)."""
+    def chunk_loss(self, x_1: Tensor, cond: Tensor | Condition, generator: Generators) -> Tensor:
+        """Training loss (B,) of chunks x_1 (B, T, point_dim) of `space`, given what `condition` gives."""
 
     @abstractmethod
     def sample_chunk(
-        self, cond: Tensor, nfe: int, solver: str, generator: Generators, *, path: bool = False
+        self,
+        cond: Tensor | Condition,
+        nfe: int,
+        solver: str,
+        generator: Generators,
+        *,
+        path: bool = False,
     ) -> Tensor:
         """Chunks (B, T, point_dim) of `space`; with ``path`` all states from noise to chunk, stacked in front."""
 
@@ -158,7 +199,7 @@ class Policy(nn.Module, ABC):
 
     def forward(self, batch: Batch, generator: Generators = None) -> Tensor:
         """Training loss of each batch element, shape (B,)."""
-        cond = self.encoder(self.observation_vector(batch.obs))
+        cond = self.condition(batch.obs, generator)
         return self.chunk_loss(self.to_space(batch.obs, batch.actions), cond, generator)
 
     def act(
@@ -226,21 +267,75 @@ class Policy(nn.Module, ABC):
         end-effector frame nothing changes when the whole scene is moved. What gravity needs, and in the world
         frame the poses themselves, are added.
         """
-        poses = [name for name, kind in self.spec.kinds.items() if kind == "pose"]
-        vectors = [obs[name].flatten(1) for name, kind in self.spec.kinds.items() if kind == "vector"]
-        seen = []
-        for a in poses:
-            # Both T_ab and T_ba: which of the two makes a task's law simple depends on the task.
-            seen += [se3.compose(se3.inverse(obs[a][:, -1]), obs[b][:, -1]) for b in poses if b != a]
-            # The past of a pose, seen from its present.
-            seen += [
-                se3.compose(se3.inverse(obs[a][:, -1]), obs[a][:, step])
-                for step in range(obs[a].shape[1] - 1)
-            ]
+        poses, vectors = self._names("pose"), [obs[name].flatten(1) for name in self._names("vector")]
+        seen = [view for name in poses for view in self._views(obs, name)]
         if self.config.frame == "world":
             seen += [obs[name][:, -1] for name in poses]
         upright = [height_and_up(obs[name][:, -1]) for name in poses] if self.config.gravity else []
         return torch.cat([*(pose_features(T) for T in seen), *upright, *vectors], -1)
+
+    def observation_parts(self, obs: Mapping[str, Tensor]) -> list[Tensor]:
+        """`observation_vector` by observation, (B, n) each: poses first, then vectors."""
+        parts = []
+        for name in self._names("pose"):
+            seen = self._views(obs, name)
+            # The invariant transformer is told where poses are in its own way, and nothing else that depends on it.
+            if self.config.frame == "world" and not self.invariant:
+                seen.append(obs[name][:, -1])
+            upright = [height_and_up(obs[name][:, -1])] if self.config.gravity else []
+            alone = [] if seen or upright else [torch.zeros_like(obs[name][:, -1, :1])]
+            parts.append(torch.cat([*(pose_features(T) for T in seen), *upright, *alone], -1))
+        return [*parts, *(obs[name].flatten(1) for name in self._names("vector"))]
+
+    def _views(self, obs: Mapping[str, Tensor], a: str) -> list[Tensor]:
+        """Poses (B, 7) seen from the present pose ``a``: the others, and its own past."""
+        T_aw = se3.inverse(obs[a][:, -1])
+        # Both T_ab and T_ba are shown: which of the two makes a task's law simple depends on the task.
+        others = [se3.compose(T_aw, obs[b][:, -1]) for b in self._names("pose") if b != a]
+        return others + [se3.compose(T_aw, obs[a][:, step]) for step in range(obs[a].shape[1] - 1)]
+
+    def condition(self, obs: Mapping[str, Tensor], generator: Generators = None) -> Tensor | Condition:
+        """What the network is told of observations (B, To, ...), once a chunk.
+
+        A vector (B, C) for the MLP and the U-Nets; for transformers tokens, with the keys and values that no step
+        changes. Optional observations may be missing.
+
+        Args:
+            obs: name -> (B, To, ...).
+            generator: In training, draws crops and what is hidden.
+        """
+        drawn = generator if isinstance(generator, torch.Generator) else None
+        seen = {
+            name: x if self.spec.kinds.get(name) != "points" else self._local(obs, x)
+            for name, x in obs.items()
+        }
+        if isinstance(self.encoder, StateTokens):
+            return self._tokens(obs, self.encoder, self.senses.tokens(seen, drawn))
+        state = [] if self.encoder is None else [self.encoder(self.observation_vector(obs))]
+        return torch.cat([*state, *self.senses.vectors(seen, drawn)], -1)
+
+    def _tokens(
+        self, obs: Mapping[str, Tensor], encoder: StateTokens, sensed: list[tuple[Tensor, Tensor]]
+    ) -> Condition:
+        """The observation tokens of a transformer: state, then senses."""
+        batch = len(next(iter(obs.values())))
+        state = encoder(self.observation_parts(obs), batch)
+        tokens = torch.cat([state, *(tokens for tokens, _ in sensed)], 1)
+        mask = torch.ones(state.shape[:2], dtype=torch.bool, device=state.device)
+        mask = torch.cat([mask, *(there for _, there in sensed)], 1)
+        if not self.invariant:
+            return self.net.prepare(Condition(tokens, mask))
+        frames = self.length.new_zeros(*mask.shape, 9)
+        for i, name in enumerate(self._names("pose")):
+            pose = into_frame(self._frame(obs), obs[name][:, -1:])
+            pose = torch.cat([pose[..., :3] / self.length, pose[..., 3:]], -1)
+            frames[:, 1 + i] = SE3().features(pose)[:, 0]
+        return self.net.prepare(Condition(tokens, mask, frames))
+
+    def _local(self, obs: Mapping[str, Tensor], cloud: Tensor) -> Tensor:
+        """Points (B, To, P, 3 + c) of the world, in the frame and unit of the chunk."""
+        T_rw = se3.inverse(self._frame(obs)).unsqueeze(-2)
+        return torch.cat([se3.act(T_rw, cloud[..., :3]) / self.length, cloud[..., 3:]], -1)
 
     def to_space(self, obs: Mapping[str, Tensor], actions: Tensor) -> Tensor:
         """World-frame actions (B, T, 7 + k) as points (B, T, point_dim) of `space`: frame, units, features."""
@@ -258,8 +353,8 @@ class Policy(nn.Module, ABC):
         local = torch.cat([points[..., :3] * self.length, points[..., 3:7], extras], -1)
         return out_of_frame(self._frame(obs), local)
 
-    def evaluate_network(self, features: Tensor, t: Tensor, cond: Tensor) -> Tensor:
-        """The backbone on standardised features: (B, T, F), (B,), (B, C) -> (B, T, D)."""
+    def evaluate_network(self, features: Tensor, t: Tensor, cond: Tensor | Condition) -> Tensor:
+        """The backbone on standardised features: (B, T, F), (B,), what `condition` gives -> (B, T, D)."""
         return self.net((features - self.feature_mean) / self.feature_scale, t, cond)
 
     # Statistics.
@@ -281,7 +376,13 @@ class Policy(nn.Module, ABC):
         self.feature_mean.copy_(features.mean(0))
         spread = features.var(0)
         self.feature_scale.copy_(_by_block(spread, self._blocks(self.space.feature_dim)).sqrt())
-        self.encoder.fit(self.observation_vector(batch.obs))
+        if isinstance(self.encoder, StateTokens):
+            self.encoder.fit(self.observation_parts(batch.obs))
+        elif self.encoder is not None:
+            self.encoder.fit(self.observation_vector(batch.obs))
+        self.senses.fit(batch.obs)
+        if isinstance(self.net, InvariantTransformer):
+            self.net.fit(self.feature_mean, self.feature_scale)
 
     def _blocks(self, dim: int) -> list[slice]:
         """Position, rotation and each extra: the parts of a tangent or feature that share one width."""
@@ -291,19 +392,36 @@ class Policy(nn.Module, ABC):
     def _frame(self, obs: Mapping[str, Tensor]) -> Tensor:
         """Pose of the chunk frame in the world, shape (B, 1, 7)."""
         if self.config.frame == "world":
-            any_obs = next(iter(obs.values()))
-            return se3.identity(1, 1, dtype=any_obs.dtype, device=any_obs.device)
+            return se3.identity(1, 1, dtype=self.length.dtype, device=self.length.device)
         return obs[self.config.frame][:, -1:]
 
-    def _observation_dim(self) -> int:
-        shapes, kinds, To = self.spec.shapes, self.spec.kinds, self.config.observation_steps
-        dummy = {}
-        for name in kinds:
-            x = torch.zeros(1, To, *shapes[name])
-            if kinds[name] == "pose":
-                x[..., 3] = 1.0
-            dummy[name] = x
-        return self.observation_vector(dummy).shape[-1]
+    def _names(self, kind: str) -> list[str]:
+        """Poses, or the vectors that are always there."""
+        optional = self.config.optional
+        return [name for name, k in self.spec.kinds.items() if k == kind and name not in optional]
+
+    def _build_encoders(self, width: int) -> int:
+        """Encoders of state and senses, ``width`` numbers for each; how many numbers the network is told at once."""
+        kinds, shapes, To = self.spec.kinds, self.spec.shapes, self.config.observation_steps
+        poses, vectors = self._names("pose"), self._names("vector")
+        dummy = {name: se3.identity(1, To) for name in poses}
+        dummy |= {name: torch.zeros(1, To, *shapes[name]) for name in vectors}
+        if self.takes_tokens:
+            self.encoder = StateTokens([part.shape[1] for part in self.observation_parts(dummy)], width)
+        else:
+            dim = self.observation_vector(dummy).shape[1] if dummy else 0
+            self.encoder = VectorEncoder(dim, width) if dim else None
+        sensed = {name: kind for name, kind in kinds.items() if name not in dummy}
+        self.senses = Senses(
+            sensed,
+            shapes,
+            To,
+            width,
+            self.config.optional,
+            self.config.hidden,
+            for_tokens=self.takes_tokens,
+        )
+        return width if self.takes_tokens else (self.encoder is not None) * width + self.senses.vector_dim
 
     def _act(
         self,
@@ -318,7 +436,7 @@ class Policy(nn.Module, ABC):
         nfe = self.config.nfe if nfe is None else nfe
         if nfe < 1:
             raise ValueError(f"nfe={nfe}; a chunk needs at least 1 network evaluation.")
-        cond = self.encoder(self.observation_vector(obs))
+        cond = self.condition(obs)
         solver = solver or self.config.solver
         solver = self.default_solver(self.config) if solver == "auto" else solver
         goal = {} if onward is None else {"goal": self._goal(obs, onward)}
@@ -347,13 +465,14 @@ class Policy(nn.Module, ABC):
         To = self.config.observation_steps
         for name in self.spec.kinds:
             shape = tuple(self.spec.shapes[name])
-            if name not in obs:
+            if obs.get(name) is None:
+                if name in self.config.optional:
+                    continue
                 raise ValueError(
                     f"observation {name!r} is missing; this policy was trained on {sorted(self.spec.kinds)} "
                     f"and was given {sorted(obs)}."
                 )
-            x = torch.as_tensor(np.asarray(obs[name]) if not isinstance(obs[name], Tensor) else obs[name])
-            x = x.to(self.length)
+            x = self._tensor(name, obs[name])
             single = x.dim() <= len(shape) + 1
             if x.shape == shape and To == 1:
                 x = x[None, None]
@@ -365,7 +484,35 @@ class Policy(nn.Module, ABC):
                     f"{', '.join(map(str, shape))}), and takes one unbatched as well."
                 )
             batched[name] = x
+        sizes = {name: len(x) for name, x in batched.items()}
+        if len(set(sizes.values())) != 1:
+            raise ValueError(f"expected as many of each observation, one at least; got {sizes}.")
         return batched, single
+
+    def _tensor(self, name: str, x: Any) -> Tensor:
+        """An observation on the policy's device: pictures and texts as bytes, the rest in its dtype."""
+        kind, shape = self.spec.kinds[name], tuple(self.spec.shapes[name])
+        if not isinstance(x, Tensor):
+            x = np.asarray(x)
+            if kind == "text" and x.dtype.kind == "U":
+                codes = [tokenise(str(text), shape[0]) for text in x.ravel()]
+                codes = torch.stack(codes).reshape(*x.shape, *shape)
+                # One text holds for the whole history.
+                return (codes if x.ndim else codes.expand(self.config.observation_steps, -1)).to(
+                    self.length.device
+                )
+            if x.dtype.kind not in "fiub":
+                raise ValueError(
+                    f"observation {name!r} is {x.dtype}; this policy was trained on numbers ({kind})."
+                )
+            x = torch.as_tensor(x)
+        if kind == "image" and shape[-1] == 3 and x.dtype != torch.uint8:
+            raise ValueError(
+                f"observation {name!r} is {x.dtype} of shape {tuple(x.shape)}; this policy was trained on pictures "
+                f"{shape} of bytes, uint8 from 0 to 255."
+            )
+        code = kind == "text" or (kind == "image" and x.dtype == torch.uint8)
+        return x.to(self.length.device) if code else x.to(self.length)
 
 
 def _center(space: Manifold, x: Tensor) -> Tensor:
@@ -409,6 +556,14 @@ def _check_config(config: PolicyConfig, spec: PolicySpec) -> None:
         raise ValueError(
             f"policy.frame={config.frame!r}; it is world or a pose observation: {', '.join(poses)}."
         )
-    images = [name for name, kind in spec.kinds.items() if kind == "image"]
-    if images:
-        raise ValueError(f"observations {images} are images; this policy takes poses and vectors.")
+    for name, kind in spec.kinds.items():
+        if kind != "pose" and kind not in ENCODERS:
+            raise ValueError(
+                f"observation {name!r} is of the kind {kind!r}; a policy takes pose, {', '.join(ENCODERS)}."
+            )
+    for name in config.optional:
+        if name not in spec.kinds or name in poses:
+            allowed = [other for other in spec.kinds if other not in poses]
+            raise ValueError(
+                f"policy.optional names {name!r}; what may be missing is {', '.join(allowed) or 'none here'}, no pose."
+            )

@@ -15,8 +15,13 @@ from geoflow.policies.config import PolicyConfig
 from geoflow.policies.ddpm import DDPMPolicy
 from geoflow.policies.flow import FlowPolicy
 from geoflow.policies.foreign import import_class
+from geoflow.policies.regression import RegressionPolicy
 
-POLICIES: dict[str, type[Policy]] = {"flow": FlowPolicy, "ddpm": DDPMPolicy}
+POLICIES: dict[str, type[Policy]] = {
+    "flow": FlowPolicy,
+    "ddpm": DDPMPolicy,
+    "regression": RegressionPolicy,
+}
 
 
 class CheckpointError(ValueError):

@@ -70,5 +70,5 @@ class ChunkBroker:
 
     def act(self, obs: Mapping[str, Any]) -> np.ndarray:
         """The next action, shape (7 + k,), for an observation name -> (d,)."""
-        window = {name: torch.from_numpy(past)[None] for name, past in self._history.push(obs).items()}
+        window = {name: past[None] for name, past in self._history.push(obs).items()}
         return self._executor.act(window, [0], self._generator)[0]

@@ -11,7 +11,7 @@ class PolicyConfig:
     """A policy over pose chunks; every field is a free choice, none is derived from data."""
 
     type: str = "flow"
-    """flow, ddpm, or module:Class, a subclass of geoflow.policies.base.Policy of your own."""
+    """flow, ddpm, regression, or module:Class, a subclass of geoflow.policies.base.Policy of your own."""
     manifold: str = "SE3"
     """Geometry of the pose: SE3 (screw geodesics), R3xSO3 (decoupled), Euclidean (position + 6D rotation), or
     module:Class, a geoflow.Manifold of your own on poses, position first in tangents and features."""
@@ -26,16 +26,24 @@ class PolicyConfig:
     """To, the observations a policy sees, the present one last."""
     execute: int = 8
     """Steps of a chunk that are executed before the next one is predicted."""
+    observations: tuple[str, ...] = ()
+    """What the policy sees, by name; everything that was recorded, by default."""
+    optional: tuple[str, ...] = ()
+    """Observations other than poses that may be missing when the policy acts."""
+    hidden: float = 0.1
+    """How often each of the optional observations is hidden in training, so that the policy learns to do without."""
     backbone: str = "mlp"
-    """The network: mlp (chunk as one vector) or unet (1-D, FiLM)."""
+    """The network: mlp (chunk as one vector), unet (1-D, FiLM), diffusion_unet (the same as Diffusion Policy has it,
+    in its sizes at the default width and depth), transformer (AdaLN-zero, attends to observations), invariant (attends
+    by relative poses), expert (as pi0: a transformer for observations, computed once, and one for actions)."""
     width: int = 512
     """Channels of the network."""
     depth: int = 4
     """Residual blocks of the network."""
     method: str = "Flow()"
-    """flow only: Flow() learns velocities; MeanFlow(), Shortcut() and Consistency() learn jumps, for one or two
-    evaluations. This and the next five are names or calls with literal arguments, such as MeanFlow(instant=0.25),
-    or module:Name of your own."""
+    """flow: Flow() learns velocities; MeanFlow(), Shortcut() and Consistency() learn jumps, for one or two
+    evaluations. regression: Regression(norm="l1", steps=2). This and the next five are names or calls with
+    literal arguments, such as MeanFlow(instant=0.25), or module:Name of your own."""
     prior: str = "gaussian"
     """Where noise starts, as wide as the data: gaussian (wrapped), haar (uniform rotations), igso3 (heat kernel), or
     GaussianProcess(kernel=SquaredExponential(4)) and its kernels Brownian(), OrnsteinUhlenbeck(4), smooth in time."""
@@ -58,7 +66,14 @@ class PolicyConfig:
 
     def __post_init__(self) -> None:
         """Raise ValueError for a number out of its range."""
-        at_least(self, "policy", horizon=1, observation_steps=1, execute=1, width=1, depth=1, nfe=1)
+        for name in ("observations", "optional"):
+            value = getattr(self, name)
+            if isinstance(value, str):
+                raise ValueError(f"policy.{name}={value!r}; expected a list of names, such as [{value}].")
+            object.__setattr__(self, name, tuple(value))  # JSON has lists
+        at_least(self, "policy", horizon=1, observation_steps=1, execute=1, width=1, depth=1, nfe=1, hidden=0)
+        if not self.hidden < 1:
+            raise ValueError(f"policy.hidden={self.hidden}; it is a share below 1.")
         if self.execute > self.horizon:
             raise ValueError(
                 f"policy.execute={self.execute}; a chunk has only policy.horizon={self.horizon} steps to execute."

@@ -20,11 +20,13 @@ from geoflow.data.chunks import Chunks
 from geoflow.flows.batches import sample_shape
 from geoflow.flows.flow import Network
 from geoflow.flows.noise import Generators, randn
+from geoflow.policies.backbones import Condition, InvariantTransformer
 from geoflow.policies.base import Policy, PolicySpec
 from geoflow.policies.config import PolicyConfig
 
 DIFFUSION_STEPS = 100
-SOLVERS = ("ddpm", "ddim", "dpmsolver++")
+FEW_STEP_SOLVERS = ("ddim", "dpmsolver++")
+SOLVERS = ("ddpm", *FEW_STEP_SOLVERS)
 PREDICTIONS = {"noise": "epsilon", "endpoint": "sample", "v": "v_prediction"}
 """What the network predicts: our word -> the word of diffusers."""
 
@@ -159,6 +161,16 @@ class DDPMPolicy(Policy):
         """DDIM."""
         return "ddim"
 
+    @classmethod
+    def cells(cls, config: PolicyConfig, counts: Sequence[int]) -> list[tuple[int, str]]:
+        """Fairly: by DDIM and DPM-Solver++ where evaluations are few, and by all ancestral steps."""
+        if counts[-1] > DIFFUSION_STEPS:
+            raise ValueError(
+                f"nfe={counts[-1]}; a diffusion policy takes at most its {DIFFUSION_STEPS} steps."
+            )
+        few = [(n, name) for name in FEW_STEP_SOLVERS for n in counts if n < DIFFUSION_STEPS]
+        return [*few, (DIFFUSION_STEPS, "ddpm")]
+
     def __init__(self, config: PolicyConfig, spec: PolicySpec) -> None:
         if config.solver not in ("auto", *SOLVERS):
             raise ValueError(f"policy.solver={config.solver!r}; it is auto or one of {', '.join(SOLVERS)}.")
@@ -181,19 +193,28 @@ class DDPMPolicy(Policy):
         batch = chunks.sample(samples)
         y = (self.to_space(batch.obs, batch.actions) - self.chunk_mean) / self.chunk_scale
         self.clip.copy_(y.abs().max())
+        if isinstance(self.net, InvariantTransformer):
+            self.net.fit(self.chunk_mean, self.chunk_scale)
 
-    def chunk_loss(self, x_1: Tensor, cond: Tensor, generator: Generators) -> Tensor:
+    def chunk_loss(self, x_1: Tensor, cond: Tensor | Condition, generator: Generators) -> Tensor:
         """Denoising loss (B,)."""
         return self.diffusion.loss(self.net, x_1, cond, generator=generator)
 
     def sample_chunk(
-        self, cond: Tensor, nfe: int, solver: str, generator: Generators, *, path: bool = False
+        self,
+        cond: Tensor | Condition,
+        nfe: int,
+        solver: str,
+        generator: Generators,
+        *,
+        path: bool = False,
     ) -> Tensor:
         """Denoise from N(0, I) in ``nfe`` steps of ``solver``: ddpm, ddim or dpmsolver++."""
         return self.diffusion.sample(
             self.net,
             cond,
             horizon=self.config.horizon,
+            batch=len(cond),
             nfe=nfe,
             solver=solver,
             generator=generator,

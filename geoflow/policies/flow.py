@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor
@@ -10,6 +11,7 @@ from geoflow.data.chunks import Chunks
 from geoflow.flows import INTEGRATORS, Flow, FlowMap, WrappedGaussian
 from geoflow.flows.inpainting import sample_onward
 from geoflow.flows.noise import Generators
+from geoflow.policies.backbones import Condition
 from geoflow.policies.base import Goal, Policy, PolicySpec
 from geoflow.policies.config import PolicyConfig
 from geoflow.policies.toolbox import part
@@ -52,6 +54,17 @@ class FlowPolicy(Policy):
         """Euler steps of a velocity, jumps of a flow map."""
         return JUMP if FlowPolicy.times(config) == 2 else "euler"
 
+    @classmethod
+    def cells(cls, config: PolicyConfig, counts: Sequence[int]) -> list[tuple[int, str]]:
+        """By its own solver, at the counts that are whole steps of it."""
+        cells = super().cells(config, counts)
+        solver = cells[0][1]
+        each = INTEGRATORS[solver].evaluations if solver in INTEGRATORS else 1
+        whole = [cell for cell in cells if cell[0] % each == 0]
+        if not whole:
+            raise ValueError(f"nfe={list(counts)}; {solver} takes a multiple of {each} evaluations.")
+        return whole
+
     @staticmethod
     def times(config: PolicyConfig) -> int:
         """2 for a flow map."""
@@ -67,7 +80,7 @@ class FlowPolicy(Policy):
         self.flow.scale.copy_(self.chunk_scale)
         self.flow.center.copy_(self.chunk_mean)
 
-    def chunk_loss(self, x_1: Tensor, cond: Tensor, generator: Generators) -> Tensor:
+    def chunk_loss(self, x_1: Tensor, cond: Tensor | Condition, generator: Generators) -> Tensor:
         """The loss (B,) of the method: conditional flow matching by default."""
         return self.flow.loss(self.evaluate_network, x_1, cond, generator=generator)
 
@@ -81,7 +94,7 @@ class FlowPolicy(Policy):
 
     def sample_chunk(
         self,
-        cond: Tensor,
+        cond: Tensor | Condition,
         nfe: int,
         solver: str,
         generator: Generators,
@@ -109,4 +122,5 @@ class FlowPolicy(Policy):
         }
         if goal is not None:
             return sample_onward(self.flow, self.evaluate_network, *goal, cond, **how)
-        return self.flow.sample(self.evaluate_network, cond, horizon=self.config.horizon, **how)
+        horizon = self.config.horizon
+        return self.flow.sample(self.evaluate_network, cond, horizon=horizon, batch=len(cond), **how)

@@ -1,4 +1,4 @@
-"""Senses: the encoders of what is neither a pose nor plain numbers, and what stands for a missing observation."""
+"""What a policy makes of observations that networks cannot take as they are, and of those that are missing."""
 
 from __future__ import annotations
 
@@ -8,7 +8,32 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from geoflow.policies.encoders import ENCODERS, Encoder
+from geoflow.policies.encoders import ENCODERS, Encoder, VectorEncoder
+
+
+class StateTokens(nn.Module):
+    """A token for each pose and vector, and one in front that is always there.
+
+    Args:
+        dims: How many numbers each of them comes in.
+        width: Channels of a token.
+    """
+
+    def __init__(self, dims: Sequence[int], width: int) -> None:
+        super().__init__()
+        self.front = nn.Parameter(0.02 * torch.randn(width))
+        self.encoders = nn.ModuleList(VectorEncoder(dim, width) for dim in dims)
+
+    def fit(self, parts: Sequence[Tensor]) -> None:
+        """Take mean and spread from data, (N, dim) each."""
+        for part, encoder in zip(parts, self.encoders, strict=True):
+            assert isinstance(encoder, VectorEncoder)
+            encoder.fit(part)
+
+    def forward(self, parts: Sequence[Tensor], batch: int) -> Tensor:
+        """Embed (B, dim) each, to (B, 1 + len(parts), width)."""
+        tokens = [encoder(part) for part, encoder in zip(parts, self.encoders, strict=True)]
+        return torch.stack([self.front.expand(batch, -1), *tokens], 1)
 
 
 @dataclass(frozen=True)
@@ -34,7 +59,8 @@ class Senses(nn.Module):
         shapes: Observation name -> shape of one observation.
         steps: To.
         width: W, channels of a token.
-        optional: Observation name -> how often it is hidden in training; it may be missing.
+        optional: Names of those that may be missing.
+        hidden: How often each of these is hidden in training.
         for_tokens: Whether `tokens` will be asked for, or else `vector`.
 
     Raises:
@@ -47,12 +73,13 @@ class Senses(nn.Module):
         shapes: Mapping[str, Sequence[int]],
         steps: int,
         width: int,
-        optional: Mapping[str, float],
+        optional: Sequence[str],
+        hidden: float,
         *,
         for_tokens: bool,
     ) -> None:
         super().__init__()
-        self._names, self._optional = list(kinds), dict(optional)
+        self._names, self._optional, self._hidden = list(kinds), set(optional), hidden
         # In lists, not by name: an observation may be called as no module may.
         self.encoders = nn.ModuleList(
             _made(name, ENCODERS[kinds[name]], shapes[name], steps, width) for name in kinds
@@ -64,9 +91,9 @@ class Senses(nn.Module):
             nn.Parameter(0.02 * torch.randn(shape)) for shape in shapes_out if for_tokens
         )
         self.stand_ins = nn.ParameterList(
-            nn.Parameter(0.02 * torch.randn(S * W) if name in optional else torch.zeros(0))
+            nn.Parameter(0.02 * torch.randn(S * W))
             for name, (S, _, W) in zip(kinds, shapes_out, strict=True)
-            if not for_tokens
+            if name in optional and not for_tokens
         )
         self.vector_dim = sum(S * W for S, _, W in shapes_out)
         """Numbers of all vectors together."""
@@ -79,12 +106,13 @@ class Senses(nn.Module):
 
     def vectors(self, obs: Mapping[str, Tensor], generator: torch.Generator | None) -> list[Tensor]:
         """One vector (B, S * W) for each observation: the mean of each step's tokens."""
-        vectors = []
-        for seen, stand_in in zip(self._see(obs, generator), self.stand_ins, strict=True):
+        stand_ins, vectors = iter(self.stand_ins), []
+        for name, seen in zip(self._names, self._see(obs, generator), strict=True):
             there = seen.mask.unsqueeze(-1)
-            pooled = torch.where(there, seen.tokens, 0).sum(2) / there.sum(2)
-            vector = pooled.flatten(1)
-            vectors.append(torch.where(seen.present[:, None], vector, stand_in) if len(stand_in) else vector)
+            vector = (torch.where(there, seen.tokens, 0).sum(2) / there.sum(2)).flatten(1)
+            if name in self._optional:
+                vector = torch.where(seen.present[:, None], vector, next(stand_ins))
+            vectors.append(vector)
         return vectors
 
     def tokens(
@@ -111,10 +139,10 @@ class Senses(nn.Module):
                 tokens = torch.zeros(*shape, encoder.width, device=device)
                 yield Seen(tokens, torch.ones(shape, dtype=torch.bool, device=device), present)
                 continue
-            if self.training and self._optional.get(name):
+            if self.training and name in self._optional and self._hidden > 0:
                 source = device if generator is None else generator.device
                 drawn = torch.rand(batch, generator=generator, device=source).to(device)
-                present = drawn >= self._optional[name]
+                present = drawn >= self._hidden
             tokens, mask = encoder(obs[name], generator)
             yield Seen(tokens, mask, present)
 

@@ -116,7 +116,7 @@ def test_missing_and_misshapen_observations_are_named(fitted):
         ({"backbone": "rnn"}, "one of mlp"),
         ({"frame": "hand"}, "world or a pose observation: goal, tcp"),
         ({"prior": "cauchy"}, "one of gaussian"),
-        ({"type": "gan"}, "one of flow, ddpm, or module:Class of your own"),
+        ({"type": "gan"}, "one of flow, ddpm, regression, or module:Class of your own"),
         ({"type": "dppm"}, "Did you mean ddpm"),
         (
             {"type": "no_such_lab.policies:Mine"},
@@ -211,13 +211,15 @@ TOOLBOX = [
     {"prior": "GaussianProcess(kernel=OrnsteinUhlenbeck(4))", "coupling": "OptimalTransport()"},
     {"path": "Geodesic(((Linear(), Cosine()), Power(2)))", "manifold": "R3xSO3", "grid": "dense_jump(0.5)"},
     {"path": "BrownianBridge(0.1)", "target": "velocity", "coupling": "ConditionalTransport(0.1)"},
+    {"type": "regression"},
+    {"type": "regression", "method": "Regression(norm='l1', steps=2)", "manifold": "Euclidean"},
     {"path": "Diffusion(CosineVP())", "manifold": "Euclidean", "times": "LogitNormal(0, 1)"},
 ]
 
 
 @pytest.mark.parametrize("options", TOOLBOX, ids=str)
 def test_the_toolbox_by_name(demos, options):
-    """Every option trains, samples finite chunks in two evaluations, and comes back from its configuration."""
+    """Every option trains, samples finite chunks in few evaluations, and comes back from its configuration."""
     torch.manual_seed(0)
     config = PolicyConfig(width=64, depth=1, horizon=8, execute=4, **options)
     chunks = Chunks(demos, 8, 1)
@@ -226,14 +228,15 @@ def test_the_toolbox_by_name(demos, options):
     batch = chunks.sample(16)
     policy(batch, torch.Generator().manual_seed(0)).mean().backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in policy.parameters())
-    acted = policy.act(batch.obs, nfe=2)
+    nfe = policy.cells(config, [2])[0][0]
+    acted = policy.act(batch.obs, nfe=nfe)
     assert acted.shape == batch.actions.shape
     assert acted.isfinite().all()
     again = build_policy(PolicyConfig(**config.__dict__), policy.spec)
     again.load_state_dict(policy.state_dict())
     torch.testing.assert_close(
-        again.act(batch.obs, nfe=2, generator=torch.Generator().manual_seed(1)),
-        policy.act(batch.obs, nfe=2, generator=torch.Generator().manual_seed(1)),
+        again.act(batch.obs, nfe=nfe, generator=torch.Generator().manual_seed(1)),
+        policy.act(batch.obs, nfe=nfe, generator=torch.Generator().manual_seed(1)),
     )
 
 
