@@ -13,9 +13,13 @@ import argparse
 from pathlib import Path
 
 from toy.methods import METHODS
+from toy.report import report
 from toy.sets import SETS
-from toy.study import Study, run, select
+from toy.study import Study, run, select, small_data
 from toy.training import Budget
+
+WEAK = ("bridge_score", "sde", "sde_strong")
+"""Trained once more with a tenth of the steps: does noise on the way mend a poor field?"""
 
 
 def main() -> None:
@@ -38,12 +42,25 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a tenth of the steps: to see it run")
     parser.add_argument("--workers", type=int, default=2, help="processes (2)")
     parser.add_argument(
-        "--out", type=Path, default=Path("runs/toy_flows"), help="folder of results (runs/toy_flows)"
+        "--out", type=Path, default=Path("runs/toy_flows"), help="where cells are kept (runs/toy_flows)"
+    )
+    parser.add_argument(
+        "--publish",
+        type=Path,
+        metavar="DOCS",
+        help="also write DOCS/results/toy_flows.json and DOCS/images/toy_*",
     )
     options = parser.parse_args()
     steps = max(1, options.steps // 10) if options.quick else options.steps
     study = Study(options.out, options.seeds, Budget(steps=steps))
-    run(study, select(options.sets, options.methods), options.workers)
+    run(
+        study,
+        select(options.sets, options.methods) + small_data(options.sets, options.methods),
+        options.workers,
+    )
+    weak = Study(options.out, options.seeds, Budget(steps=max(1, steps // 10)))
+    run(weak, select(options.sets, [method for method in WEAK if method in options.methods]), options.workers)
+    print(report(study, weak, options.publish))
 
 
 if __name__ == "__main__":

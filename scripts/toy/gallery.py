@@ -53,7 +53,9 @@ def trajectories(study: Study, toy: str, method: str, n: int, steps: int = 48, s
         return learner.draw(net, cond, n, steps, torch.Generator().manual_seed(seed), True)
 
 
-def gallery(study: Study, records: Records, floors: Mapping[str, float], out: Path) -> Iterator[Path]:
+def gallery(
+    study: Study, records: Records, floors: Mapping[str, float], solvers: Mapping[str, Any], out: Path
+) -> Iterator[Path]:
     """Draw whatever the study has the cells for."""
     for draw in (_sphere, _animation, _grasps, _streams):
         yield from draw(study, out)
@@ -61,6 +63,8 @@ def gallery(study: Study, records: Records, floors: Mapping[str, float], out: Pa
     curved = [name for name in ("cone", "peaks", "line", "hole", "cylinder", "box") if name in floors]
     if curved:
         yield charts.error_by_nfe(full, floors, curved, out / "toy_nfe.png")
+    if solvers:
+        yield charts.solver_errors(solvers, out / "toy_solvers.png")
     yield charts.straightness_bars(full, BARS, out / "toy_straightness.png")
     small = [name for name in ("peaks", "box") if any(r["toy"] == name and r not in full for r in records)]
     if small:

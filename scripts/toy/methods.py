@@ -26,6 +26,8 @@ NFES = (1, 2, 4, 10, 50)
 MAIN = ("moons", "peaks", "box")
 """One set of each kind of space."""
 GROUPS = ("peaks", "box")
+"""One on each group."""
+FIRST = ("peaks",)
 """Where every row runs; elsewhere those that answer a question about the set."""
 CURVED = ("cone", "peaks", "line", "hole", "cylinder", "box")
 """Sets with rotations, where features differ from points."""
@@ -259,7 +261,7 @@ def _pairs(problem: Problem, flow: flows.Flow, name: str) -> Callable[[int, torc
             cond = problem.toy.condition(problem.data.mode[rows].flatten())
         net = problem.network(name)
         # What has been straightened once is walked in fewer steps of order 3.
-        steps = 8 if name == "plain" else 3
+        steps = 16 if name == "plain" else 3
         return Pairs.draw(
             flow, net, PAIRS * seeds, cond, steps=steps, batch=2048 * seeds, generator=generator
         )
@@ -465,50 +467,50 @@ _ROWS = [
         "target",
         "the network predicts x_1",
         lambda p: flows.Flow(p.space, target="endpoint"),
-        sets=GROUPS,
+        sets=FIRST,
     ),
     flow_row(
         "haar",
         "prior",
         "rotations from Haar measure",
         lambda p: flows.Flow(p.space, flows.HaarUniform(p.space)),
-        sets=GROUPS,
+        sets=FIRST,
     ),
     flow_row(
         "igso3",
         "prior",
         "rotations from the heat kernel",
         lambda p: flows.Flow(p.space, flows.IGSO3(p.space)),
-        sets=GROUPS,
+        sets=FIRST,
     ),
-    flow_row("fitted", "prior", "Frechet mean and covariance of the data", _fitted, sets=("moons", "box")),
+    flow_row("fitted", "prior", "Frechet mean and covariance of the data", _fitted, sets=("moons",)),
     flow_row(
         "cosine",
         "schedule",
         "kappa = sin^2(pi t / 2)",
         lambda p: flows.Flow(p.space, path=flows.Geodesic(flows.Cosine())),
-        sets=GROUPS,
+        sets=FIRST,
     ),
     flow_row(
         "exponential",
         "schedule",
         "kappa = (1 - e^(-5 t)) / (1 - e^-5)",
         lambda p: flows.Flow(p.space, path=flows.Geodesic(flows.Exponential(5.0))),
-        sets=GROUPS,
+        sets=FIRST,
     ),
     flow_row(
         "logit_normal",
         "times",
         "times in the middle more often",
         lambda p: flows.Flow(p.space, times=flows.LogitNormal()),
-        sets=GROUPS,
+        sets=FIRST,
     ),
     flow_row(
         "sigma_min",
         "path",
         "a Gaussian of width 0.05 around each path's end",
         lambda p: flows.Flow(p.space, path=flows.SigmaMin(0.05)),
-        sets=GROUPS,
+        sets=FIRST,
     ),
     flow_row(
         "bridge",
@@ -522,7 +524,7 @@ _ROWS = [
         "path",
         "Brownian bridge with optimal transport",
         lambda p: flows.Flow(p.space, path=flows.BrownianBridge(0.3), coupling=transport(p)),
-        sets=GROUPS,
+        sets=FIRST,
     ),
     flow_row(
         "vp",
@@ -531,7 +533,9 @@ _ROWS = [
         lambda p: flows.Flow(p.space, path=flows.Diffusion()),
         sets=MAIN,
     ),
-    flow_row("ve", "path", "variance exploding diffusion as a flow", _variance_exploding, sets=MAIN),
+    flow_row(
+        "ve", "path", "variance exploding diffusion as a flow", _variance_exploding, sets=("moons", "peaks")
+    ),
     flow_row("features", "baseline", "Euclidean flow on features, projected", _features, sets=GROUPS),
     solver_row(flows.midpoint, "explicit midpoint", GROUPS),
     solver_row(flows.rkmk4, "Munthe-Kaas of order 4", tuple(SETS)),
@@ -554,7 +558,7 @@ _ROWS = [
         lambda p: _reflow(p, "reflow"),
         source="reflow",
         warm=True,
-        sets=MAIN,
+        sets=GROUPS,
     ),
     Method(
         "reflow_1step",
@@ -574,6 +578,26 @@ _ROWS = [
         warm=True,
         nfes=(2,),
     ),
+    Method(
+        "distilled_1step",
+        "few steps",
+        "the plain flow's pairs, distilled into one step",
+        lambda p: _few_steps(p, 1, "plain"),
+        source="plain",
+        warm=True,
+        nfes=(1,),
+        sets=CURVED,
+    ),
+    Method(
+        "distilled_2step",
+        "few steps",
+        "the plain flow's pairs, distilled into two steps",
+        lambda p: _few_steps(p, 2, "plain"),
+        source="plain",
+        warm=True,
+        nfes=(2,),
+        sets=CURVED,
+    ),
     flow_row(
         "meanflow",
         "few steps",
@@ -586,7 +610,7 @@ _ROWS = [
         "few steps",
         "average velocities with optimal transport",
         lambda p: flows.MeanFlow(p.space, coupling=transport(p)),
-        sets=GROUPS,
+        sets=FIRST,
     ),
     flow_row(
         "meanflow_taught",
@@ -594,14 +618,14 @@ _ROWS = [
         "average velocities of the plain flow",
         lambda p: _taught(p, flows.MeanFlow),
         source="plain",
-        sets=GROUPS,
+        sets=FIRST,
     ),
     flow_row(
         "shortcut",
         "few steps",
         "two half jumps make one, from scratch",
         lambda p: flows.Shortcut(p.space),
-        sets=GROUPS,
+        sets=FIRST,
     ),
     flow_row(
         "shortcut_taught",
@@ -609,14 +633,14 @@ _ROWS = [
         "two half jumps make one, of the plain flow",
         lambda p: _taught(p, flows.Shortcut),
         source="plain",
-        sets=GROUPS,
+        sets=FIRST,
     ),
     flow_row(
         "consistency",
         "few steps",
         "jumps along a trajectory agree, from scratch",
         lambda p: flows.Consistency(p.space),
-        sets=GROUPS,
+        sets=FIRST,
     ),
     flow_row(
         "consistency_taught",
@@ -631,14 +655,14 @@ _ROWS = [
         "diffusion",
         "DDPM on features, predicts noise, DDIM",
         _ddpm("noise", "ddim"),
-        sets=GROUPS,
+        sets=FIRST,
     ),
     Method(
         "ddpm_endpoint",
         "diffusion",
         "DDPM on features, predicts x_1, DDIM",
         _ddpm("endpoint", "ddim"),
-        sets=GROUPS,
+        sets=FIRST,
     ),
     Method("ddpm_v", "diffusion", "DDPM on features, predicts v, DDIM", _ddpm("v", "ddim"), sets=MAIN),
     Method(
@@ -695,7 +719,7 @@ _ROWS = [
         source="bridge_score",
         sets=MAIN,
     ),
-    Method("joint", "tokens", "points and their mode as a token, one flow", _joint, sets=GROUPS),
+    Method("joint", "tokens", "points and their mode as a token, one flow", _joint, sets=FIRST),
     Method(
         "guided_1",
         "guidance",

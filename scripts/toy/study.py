@@ -23,7 +23,7 @@ from geoflow.experiments.processes import processes
 from geoflow.experiments.progress import bar
 from geoflow.experiments.provenance import commit
 
-from .methods import METHODS, NFES, Learner, Method, Problem
+from .methods import METHODS, Learner, Method, Problem
 from .metrics import POINTS, fresh, likelihood, quality, straightness
 from .nets import StackedMLP
 from .sets import SETS, ToySet
@@ -31,6 +31,8 @@ from .training import Budget, Data, train
 
 DATA = 30000
 """Training points of a set, where a cell does not say otherwise."""
+SMALL_DATA, SMALL_SETS = (300, 3000), ("peaks", "box")
+SMALL_METHODS = ("plain", "bridge", "ddpm_v", "ddpm_ancestral")
 LIKELIHOOD_POINTS = 512
 CURVE_STEPS = 50
 
@@ -177,10 +179,18 @@ class Study:
         return result
 
 
-def floor(toy: ToySet, seed: int) -> dict[str, float]:
+def floors(study: Study, toy: ToySet) -> dict[str, float]:
     """Fresh data against other fresh data: what a perfect method would show, up to chance."""
-    values = [quality(toy, fresh(toy, 100 * (i + 1) + seed)[0], fresh(toy, seed)[0]) for i in range(3)]
-    return _rounded({key: sum(value[key] for value in values) / len(values) for key in values[0]})
+    path = study.folder / "floors" / f"{toy.name}.json"
+    if not path.exists():
+        values = [
+            quality(toy, fresh(toy, 100 * (i + 1) + seed)[0], fresh(toy, seed)[0])
+            for seed in range(study.seeds)
+            for i in range(2)
+        ]
+        mean = {key: sum(value[key] for value in values) / len(values) for key in values[0]}
+        write_json(path, _rounded(mean) | {"entropy": toy.entropy()})
+    return read_json(path)
 
 
 def select(sets: Iterable[str], methods: Iterable[str]) -> list[Cell]:
@@ -197,6 +207,12 @@ def select(sets: Iterable[str], methods: Iterable[str]) -> list[Cell]:
             if toy in METHODS[method].sets:
                 add(Cell(toy, method))
     return list(cells)
+
+
+def small_data(sets: Iterable[str], methods: Iterable[str]) -> list[Cell]:
+    """Cells with few training points, of those sets and methods that were chosen."""
+    chosen = [Cell(toy, method, n) for toy in SMALL_SETS for method in SMALL_METHODS for n in SMALL_DATA]
+    return [cell for cell in chosen if cell.toy in sets and cell.method in methods]
 
 
 def run(study: Study, cells: list[Cell], workers: int = 2) -> None:
@@ -244,6 +260,3 @@ def records(study: Study) -> list[dict[str, Any]]:
 
 def _rounded(values: dict[str, float]) -> dict[str, float]:
     return {key: float(f"{value:.5g}") for key, value in values.items()}
-
-
-__all__ = ["DATA", "NFES", "Cell", "Study", "floor", "records", "run", "select"]

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from matplotlib.ticker import NullLocator
 
+from ..methods import NFES
 from ..sets import SETS
-from ..study import NFES
 from . import look
 
 Records = Sequence[Mapping[str, Any]]
@@ -60,7 +60,7 @@ def error_by_nfe(records: Records, floors: Mapping[str, float], sets: Sequence[s
                     x, values.mean(0), color=colour, ls=line, marker=marker, ms=4.5, lw=1.6, label=label
                 )
             axes.axhline(floors[name], color=look.INK, lw=1, ls=(0, (2, 2)), zorder=1)
-            axes.set_title(f"{name}: {SETS[name].about}", fontsize=9)
+            axes.set_title(f"{name}, {_SPACES[_kind(name)]}", fontsize=9.5)
             axes.set_yscale("log")
             axes.yaxis.set_minor_locator(NullLocator())
             low, high = axes.get_ylim()
@@ -83,7 +83,7 @@ def error_by_nfe(records: Records, floors: Mapping[str, float], sets: Sequence[s
 
 
 def straightness_bars(records: Records, methods: Mapping[str, str], path: Path) -> Path:
-    """Curvature of learned trajectories, a bar a method (mean over sets), a dot a set."""
+    """Curvature of learned trajectories: a bar over the range of the sets, a dot a set."""
     rows = []
     for method, label in methods.items():
         values = {
@@ -101,8 +101,8 @@ def straightness_bars(records: Records, methods: Mapping[str, str], path: Path) 
         )
         shapes = {"R": "o", "O": "s", "E": "^"}
         for y, (_, values) in enumerate(reversed(rows)):
-            mean = float(np.exp(np.mean(np.log(np.maximum(list(values.values()), 1e-4)))))
-            axes.barh(y, mean - 1e-4, left=1e-4, height=0.62, color="#cfe0ee", zorder=1)
+            low, high = min(values.values()), max(values.values())
+            axes.plot([low, high], [y, y], lw=8, color="#dfe8f1", solid_capstyle="round", zorder=1)
             for name, value in values.items():
                 kind = _kind(name)
                 axes.scatter(
@@ -117,8 +117,8 @@ def straightness_bars(records: Records, methods: Mapping[str, str], path: Path) 
                 )
         axes.set_yticks(range(len(rows)), [label for label, _ in reversed(rows)], color=look.INK)
         axes.set_xscale("log")
-        axes.set_xlim(8e-4, 3)
-        axes.set_xticks([0.001, 0.01, 0.1, 1], ["0.001", "0.01", "0.1", "1"])
+        axes.set_xlim(5e-4, 12)
+        axes.set_xticks([0.001, 0.01, 0.1, 1, 10], ["0.001", "0.01", "0.1", "1", "10"])
         axes.grid(axis="y", visible=False)
         axes.set_xlabel("curvature of trajectories: 0 is straight at constant speed", fontsize=9.5)
         for kind, label in (("R", "sets on R$^2$"), ("O", "SO(3)"), ("E", "SE(3)")):
@@ -127,7 +127,68 @@ def straightness_bars(records: Records, methods: Mapping[str, str], path: Path) 
         return look.save(figure, path)
 
 
+def solver_errors(solvers: Mapping[str, Any], path: Path) -> Path:
+    """Distance to the end of the trajectory against evaluations, a panel a set; means over seeds."""
+    names = {
+        "euler": "Euler",
+        "clock": "Euler, learned clock",
+        "midpoint": "midpoint",
+        "rkmk4": "Munthe-Kaas 4",
+        "cf4": "commutator-free 4",
+    }
+    columns = min(3, len(solvers))
+    rows = -(-len(solvers) // columns)
+    height = 2.3 * rows + 0.75
+    with look.figure(3.0 * columns, height) as figure:
+        grid = figure.subplots(
+            rows,
+            columns,
+            squeeze=False,
+            sharex=True,
+            gridspec_kw={
+                "left": 0.08,
+                "right": 0.99,
+                "top": 1 - 0.3 / height,
+                "bottom": 0.95 / height,
+                "wspace": 0.22,
+                "hspace": 0.25,
+            },
+        )
+        for axes, (toy, errors) in zip(grid.flat, solvers.items(), strict=False):
+            for i, (name, label) in enumerate(names.items()):
+                x = [int(n) for n in errors[name]]
+                y = [float(np.mean(v)) for v in errors[name].values()]
+                axes.plot(
+                    x,
+                    y,
+                    color=look.COLOURS[i],
+                    marker="os^DP"[i],
+                    ms=4.5,
+                    lw=1.6,
+                    ls="-" if i != 4 else (0, (3, 2)),
+                    label=label,
+                )
+            axes.set_xscale("log", base=2)
+            axes.set_yscale("log")
+            axes.set_xticks([4, 8, 16, 32, 64], ["4", "8", "16", "32", "64"])
+            axes.xaxis.set_minor_locator(NullLocator())
+            axes.tick_params(labelsize=8.5)
+            axes.set_title(f"{toy}, {_SPACES[_kind(toy)]}", fontsize=9.5)
+        for axes in list(grid.flat)[len(solvers) :]:
+            axes.set_visible(False)
+        for axes in grid[-1]:
+            axes.set_xlabel("network evaluations", fontsize=9)
+        for row in grid:
+            row[0].set_ylabel("error of the end point", fontsize=9)
+        handles, labels = grid[0, 0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="lower center", ncols=5, fontsize=8.5)
+        return look.save(figure, path)
+
+
 _KIND_COLOURS = {"R": look.COLOURS[4], "O": look.COLOURS[0], "E": look.COLOURS[1]}
+
+
+_SPACES = {"R": "R$^2$", "O": "SO(3)", "E": "SE(3)"}
 
 
 def _kind(name: str) -> str:

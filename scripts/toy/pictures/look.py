@@ -77,7 +77,9 @@ def pixels(drawing: Figure) -> Image.Image:
 def save(drawing: Figure, path: Path, colours: int = 256) -> Path:
     """Write a PNG of a palette of few colours, atomically: a third of the size, and no eye sees it."""
     with replacing(path) as temporary:
-        image = pixels(drawing).quantize(colours, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+        image = pixels(drawing).quantize(
+            colours, method=Image.Quantize.MEDIANCUT, kmeans=2, dither=Image.Dither.NONE
+        )
         image.save(temporary, format="png", optimize=True)
     return path
 
