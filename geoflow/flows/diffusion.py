@@ -61,7 +61,7 @@ class GroupDiffusion(nn.Module):
     Raises:
         NotImplementedError: another manifold, whose heat kernel is not known.
         ValueError: an unknown target; widths that do not grow, that end rotations before they are uniform, or that
-            differ among the axes of a rotation or of a position in SE3.
+            differ among the axes of a rotation or of a position in SE3; a spread that is not positive.
     """
 
     sigma_min: Tensor
@@ -241,6 +241,8 @@ class GroupDiffusion(nn.Module):
         blocks = list(_blocks(self.space))
         if not bool(((low > 0) & (low < high)).all()):
             raise ValueError(f"expected 0 < sigma_min < sigma_max; got {low.tolist()} and {high.tolist()}.")
+        if not bool((self.spread > 0).all()):
+            raise ValueError(f"expected a spread > 0 of the data; got {self.spread.tolist()}.")
         for block in blocks:
             for width in (low[block], high[block]):
                 if not bool((width == width[0]).all()):

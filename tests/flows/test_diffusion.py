@@ -191,8 +191,7 @@ def test_exact_scores_sample_a_mixture_on_rotations(name):
     assert scipy.stats.kstest(nearest.numpy(), angle_cdf(0.3)).statistic < allowed
 
 
-@pytest.mark.parametrize("space", SPACES[1:], ids=str)
-@pytest.mark.parametrize("noise", [0.0, 1.0])
+@pytest.mark.parametrize(("space", "noise"), [(SPACES[1], 0.0), (SPACES[2], 1.0), (SPACES[3], 0.0)], ids=str)
 def test_exact_scores_sample_poses(space, noise):
     """A mixture of two poses at metres from the origin: positions in the world, rotations and extras as noised."""
     high = torch.full((space.tangent_dim,), 60.0)
@@ -320,6 +319,8 @@ def test_what_a_diffusion_cannot_do_is_refused():
         GroupDiffusion(space, sigma_max=1.0)
     with pytest.raises(ValueError, match="each tangent axis"):
         GroupDiffusion(space, sigma_max=20.0)
+    with pytest.raises(ValueError, match="spread > 0"):
+        GroupDiffusion(space, spread=0.0)
     with pytest.raises(ValueError, match="axes 0 to 2"):
         GroupDiffusion(space, torch.tensor([0.1, 0.2, 0.1, 0.1, 0.1, 0.1, 0.1]))
     with pytest.raises(NotImplementedError, match="A Flow takes any manifold"):
