@@ -223,6 +223,15 @@ def test_replay_buffers_of_many_chunks_and_in_one_file(cheap, monkeypatch):
     assert_same(cheap, convert(archive, cheap.parent / "unzipped.h5").path)
 
 
+@pytest.mark.parametrize("name", OTHERS)
+def test_extras_of_our_own_files_may_be_anything(tmp_path, name):
+    """As of a second arm; of others, numbers beyond [-1, 1] tell that the gripper's convention is another."""
+    x = episode(0)
+    wide = replace(x, actions=np.concatenate([x.actions, 7 * x.actions[:, :3]], -1))
+    write(tmp_path / "wide.h5", CHEAP_META, [wide])
+    assert_same(tmp_path / "wide.h5", there_and_back(tmp_path / "wide.h5", name))
+
+
 def test_skipped_observations_are_gone(demos, tmp_path):
     convert(demos, tmp_path / "x.zarr", hints=Hints(skip=("socket", "gripper")))
     back = convert(tmp_path / "x.zarr", tmp_path / "x.h5", hints=Hints(skip=("peg",)))

@@ -161,8 +161,10 @@ class Actions:
         extras = x[:, 7:] if self.gripper == "closed_positive" else extras
         return torch.cat([pose, extras], -1).numpy().astype(np.float32)
 
-    def decode(self, episode: Episode, where: str) -> np.ndarray:
+    def decode(self, episode: Episode, where: str, own: bool = False) -> np.ndarray:
         """The inverse: actions of this convention (N, w + k) as absolute poses with extras, (N, 7 + k) float32.
+
+        Extras beyond [-1, 1] tell of another convention, unless the file is geoflow's ``own``.
 
         Raises:
             DemonstrationError: too few numbers, a 6-D rotation that is none, extras beyond the gripper's range.
@@ -190,7 +192,7 @@ class Actions:
         extras = x[:, width:]
         if self.gripper != "closed_positive":
             extras = 2 * (extras - opened) / (closed - opened) - 1
-        if extras.numel() and float(extras.abs().max()) > 1 + EXTRAS_TOLERANCE:
+        if not own and extras.numel() and float(extras.abs().max()) > 1 + EXTRAS_TOLERANCE:
             low, high = float(x[:, width:].min()), float(x[:, width:].max())
             raise DemonstrationError(
                 f"{where}: numbers {width + 1} to {actions.shape[1]} of the actions lie between {low:.4g} and "

@@ -127,7 +127,7 @@ def _pass(
     kinds = recording.meta.observation_kinds
     for i, episode in enumerate(recording.episodes):
         where = f"{source}, episode {i}"
-        ours = replace(episode, actions=read.decode(episode, where))
+        ours = replace(episode, actions=read.decode(episode, where, recording.own))
         check(ours, kinds, where)
         kept = {name: x for name, x in ours.obs.items() if name not in skip}
         yield replace(ours, obs=kept, actions=written.encode(ours, where))

@@ -97,7 +97,7 @@ def read(path: Path, hints: Hints) -> Iterator[Recording]:
         hints = hints.for_own(known is not None)
         _check_lengths(path, ends, columns, complete=known is not None)
         episodes = _Episodes(path, ends, columns, known, hints)
-        yield Recording(episodes.meta, known.actions if known else None, episodes)
+        yield Recording(episodes.meta, known.actions if known else None, episodes, own=known is not None)
     finally:
         store.close()
 

@@ -82,7 +82,7 @@ def read(path: Path, hints: Hints) -> Iterator[Recording]:
     episodes = _Episodes(path, info, known, hints)
     if known is not None:
         episodes.kinds = known.meta.observation_kinds
-        yield Recording(known.meta, known.actions, episodes)
+        yield Recording(known.meta, known.actions, episodes, own=True)
         return
     episodes.kinds = episodes.guess_kinds()
     meta = Meta(

@@ -81,7 +81,8 @@ def read(path: Path, hints: Hints) -> Iterator[Recording]:
                 observation_kinds=observations.kinds_of(columns, set(), hints, where),
                 attempts=len(names),
             )
-        yield Recording(meta, known.actions if known else None, _Episodes(file, names, meta, hints, path))
+        episodes = _Episodes(file, names, meta, hints, path)
+        yield Recording(meta, known.actions if known else None, episodes, own=known is not None)
 
 
 class _Episodes:

@@ -30,7 +30,7 @@ def read(path: Path, hints: Hints) -> Iterator[Recording]:
     """Open a file; it says everything itself."""
     with Demonstrations(path) as found:
         hints.rate(found.meta.control_hz, str(path))
-        yield Recording(found.meta, Actions(), found)
+        yield Recording(found.meta, Actions(), found, own=True)
 
 
 def write(path: Path, meta: Meta, episodes: Iterable[Episode], actions: Actions) -> None:

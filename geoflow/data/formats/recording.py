@@ -58,11 +58,13 @@ class Recording:
         meta: What holds for the whole file.
         actions: The convention the actions are in; None where the file does not say.
         episodes: The episodes, ``actions`` in that convention, everything else in ours.
+        own: Whether geoflow wrote the file, so that nothing in it is a guess.
     """
 
     meta: Meta
     actions: Actions | None
     episodes: Iterable[Episode]
+    own: bool = False
 
 
 def pose_hints(words: Iterable[str]) -> dict[str, str]:

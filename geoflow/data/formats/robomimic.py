@@ -78,7 +78,8 @@ def read(path: Path, hints: Hints) -> Iterator[Recording]:
                 attempts=len(names),
             )
             actions = _robosuite_actions(env, poses, path)
-        yield Recording(meta, actions, _Episodes(data, names, known, meta, hints, path))
+        episodes = _Episodes(data, names, known, meta, hints, path)
+        yield Recording(meta, actions, episodes, own=known is not None)
 
 
 class _Episodes:
