@@ -434,6 +434,11 @@ def backed(T_w_tcp: Array, distance: float) -> Array:
     return poses.compose(T_w_tcp, poses.pose((0, 0, -distance)))
 
 
+def turned_above(T: Array, goal: Array) -> Array:
+    """A little above a pose with a goal's rotation: a held thing turns there before it travels."""
+    return np.append(raised(T, 0.06)[:3], goal[3:])
+
+
 def raised(T: Array, height: float) -> Array:
     """The pose moved up in the world."""
     up = T.copy()

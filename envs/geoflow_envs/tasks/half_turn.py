@@ -14,7 +14,7 @@ from .. import poses, scene
 from ..poses import Array
 from ..robot import MAX_OPENING
 from . import base
-from .base import PoseTask, backed, datasheet, raised
+from .base import PoseTask, backed, datasheet, raised, turned_above
 from .motion import side_grasp
 
 if TYPE_CHECKING:
@@ -214,7 +214,7 @@ class HalfTurnStand(PoseTask[State]):
     def _possible(self, state: State, keys: list[Array], mode: Mode) -> bool:
         T_end_tcp = poses.compose(poses.inverse(QUARTERS[mode.quarter]), mode.T_bottle_tcp)
         end = poses.compose(state.mark, poses.compose(poses.pose((0, 0, BODY[2])), T_end_tcp))
-        turned = np.append(raised(keys[-1] if keys else state.tcp, 0.06)[:3], end[3:])  # it turns before it travels
+        turned = turned_above(keys[-1] if keys else state.tcp, end)
         keys = [*keys, turned, raised(end, VIA), end, backed(end, 0.08)]
         ball = poses.transform(state.holder, (0, 0, -_BALL))
         return self.reachable(state.tcp, keys, np.array([state.mark[:3], ball, ball * (1, 1, 0.5)]))

@@ -14,7 +14,7 @@ from .. import poses, scene
 from ..poses import Array
 from ..robot import MAX_OPENING
 from . import base
-from .base import PoseTask, backed, datasheet, raised
+from .base import PoseTask, backed, datasheet, raised, turned_above
 from .motion import ARM, side_grasp
 
 if TYPE_CHECKING:
@@ -239,8 +239,10 @@ class RackSlot(PoseTask[State]):
         mouth = self.slot(state, mode.slot)
         seat = poses.compose(mouth, poses.compose(poses.pose((0, 0, PLATE[2] - DEPTH)), T_seat_tcp))
         via = poses.compose(mouth, poses.compose(poses.pose((0, 0, PLATE[2] - DEPTH + VIA)), T_seat_tcp))
-        keys = [*keys, raised(via, 0.08), via, seat, backed(seat, 0.08)]
-        return self.reachable(state.tcp, keys, poses.transform(state.rack, (0, 0, -DEPTH / 2)))
+        turned = turned_above(keys[-1] if keys else state.tcp, via)
+        keys = [*keys, turned, raised(via, 0.08), via, seat, backed(seat, 0.08)]
+        middles = [poses.transform(self.slot(state, slot), (0, 0, -DEPTH / 2)) for slot in range(3)]
+        return self.reachable(state.tcp, keys, np.array(middles))
 
 
 def _ends(T_plate_tcp: Array) -> list[Mode]:
