@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from geoflow.flows.batches import sample_shape
 from geoflow.flows.integrators.grids import Steps, intervals
-from geoflow.flows.noise import Generators, randn
+from geoflow.flows.noise import Generators, rand
 from geoflow.flows.schedules import Linear, Schedule, check_schedule
 from geoflow.flows.times import Times, uniform_times
 
@@ -116,7 +116,9 @@ class DiscreteFlow(nn.Module):
     def corrupt(self, x_1: Tensor, t: Tensor, generator: Generators = None) -> Tensor:
         """x_t (B, ...): each token of x_1 with probability kappa(t), else one from the source; t (B,)."""
         self._check(x_1)
-        arrived = self._uniform(x_1.shape, generator) < _over_inner(self.schedule(t)[0], x_1)
+        arrived = rand(x_1.shape, generator, like=self.source_probabilities) < _over_inner(
+            self.schedule(t)[0], x_1
+        )
         return torch.where(arrived, x_1, self.start(x_1.shape, generator))
 
     def loss_of(self, logits: Tensor, x_1: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
@@ -262,13 +264,11 @@ class DiscreteFlow(nn.Module):
     def _draw(self, p: Tensor, generator: Generators) -> Tensor:
         """Tokens (...) with probabilities p (..., n), which need not be normalised; never one of probability 0."""
         total = p.cumsum(-1)
-        u = self._uniform(p.shape[:-1], generator).to(p.dtype).unsqueeze(-1) * total[..., -1:]
+        u = (
+            rand(p.shape[:-1], generator, like=self.source_probabilities).to(p.dtype).unsqueeze(-1)
+            * total[..., -1:]
+        )
         return (u >= total).sum(-1)
-
-    def _uniform(self, shape: Sequence[int], generator: Generators) -> Tensor:
-        """Uniform numbers in [0, 1), from the one source of randomness there is for a generator each."""
-        u = torch.special.ndtr(randn(shape, generator, like=self.source_probabilities))
-        return u.clamp(max=1 - torch.finfo(u.dtype).eps)
 
     def _check(self, x_1: Tensor) -> None:
         if x_1.is_floating_point() or x_1.dtype == torch.bool:

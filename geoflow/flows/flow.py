@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from geoflow.flows.batches import sample_shape
 from geoflow.flows.couplings import Coupling, independent
 from geoflow.flows.integrators import Solver, Steps, euler, integrate
 from geoflow.flows.noise import Generators
@@ -199,13 +200,11 @@ class Flow(nn.Module):
         generator: Generators = None,
     ) -> Tensor:
         """The x_0 (B, *horizon, point_dim) from which `sample` starts when given the same arguments."""
+        if x_0 is None:
+            return self.prior.sample(sample_shape(cond, batch, horizon), generator)
         inner = (horizon,) if isinstance(horizon, int) else tuple(horizon)
         if batch is None and isinstance(cond, Tensor):
             batch = cond.shape[0]
-        if x_0 is None:
-            if batch is None:
-                raise ValueError("how many samples? Give batch=..., or cond as a tensor of shape (B, ...).")
-            return self.prior.sample((batch, *inner), generator)
         check_last_axis(x_0, self.space.point_dim, f"starting points of {self.space}")
         if x_0.dim() < 2 or batch not in (None, len(x_0)) or inner not in ((), x_0.shape[1:-1]):
             count = "B" if batch is None else batch

@@ -31,3 +31,9 @@ def randn(shape: Sequence[int], generator: Generators = None, *, like: Tensor | 
             f"got {len(generator)} generators for a batch of {shape[0]}; give one per batch element."
         )
     return torch.stack([randn(shape[1:], g, like=like) for g in generator])
+
+
+def rand(shape: Sequence[int], generator: Generators = None, *, like: Tensor | None = None) -> Tensor:
+    """Uniform numbers in [0, 1), drawn as those of `randn` are."""
+    u = torch.special.ndtr(randn(shape, generator, like=like))
+    return u.clamp(max=1 - torch.finfo(u.dtype).eps)

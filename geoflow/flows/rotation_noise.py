@@ -66,7 +66,7 @@ def _tables(dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
         -0.5 * radius**2
     )
     angle = torch.cat(
-        [densities._angles(part, share[:, None].expand(-1, len(part))).mT for part in sigma.split(16)]
+        [densities.igso3_angles(part, share[:, None].expand(-1, len(part))).mT for part in sigma.split(16)]
     )
     ratios = angle / (sigma[:, None] * radius)
     # The first columns are 0 / 0 and nearly so; the ratio is even and smooth there.

@@ -133,7 +133,7 @@ class IGSO3(Density):
         uniform = torch.rand(shape, generator=generator, dtype=torch.float64, device=like.device)
         axis = torch.randn(*shape, 3, generator=generator, dtype=like.dtype, device=like.device)
         axis = axis / (axis * axis).sum(-1, keepdim=True).sqrt()
-        angle = _angles(self.sigma.double(), uniform).to(like.dtype)
+        angle = igso3_angles(self.sigma.double(), uniform).to(like.dtype)
         return so3.compose(self.mean, so3.exp(angle.unsqueeze(-1) * axis))
 
 
@@ -174,7 +174,7 @@ def _log_characters(squared: Tensor, sigma: Tensor) -> Tensor:
     return total.log()
 
 
-def _angles(sigma: Tensor, uniform: Tensor) -> Tensor:
+def igso3_angles(sigma: Tensor, uniform: Tensor) -> Tensor:
     """Angles whose distribution function, density f(theta) (1 - cos theta)/pi, has the given values."""
     flat = sigma.reshape(-1, 1)
     top = (12 * flat).clamp(max=math.pi)

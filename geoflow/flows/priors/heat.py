@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
 from geoflow.flows.noise import Generators, randn
 from geoflow.flows.priors import factors
 from geoflow.flows.priors.wrapped import WrappedGaussian
+from geoflow.flows.rotation_noise import turns
 from geoflow.lie import densities, so3
 from geoflow.manifolds import SE3, SO3, Manifold
 
@@ -29,14 +29,14 @@ class IGSO3(WrappedGaussian):
 
     def sample(self, shape: Sequence[int], generator: Generators = None) -> Tensor:
         """Draw points of shape (*shape, point_dim)."""
-        spots = list(factors.rotations(self.space))
         noise = randn((*shape, self.space.tangent_dim), generator, like=self.mean)
+        spots, straight = list(factors.rotations(self.space)), noise.clone()
         for _, tangent in spots:
-            noise[..., tangent] = 0
-        x = self.space.exp(self.mean.expand(*shape, self.space.point_dim), self.scale * noise)
+            straight[..., tangent] = 0
+        x = self.space.exp(self.mean.expand(*shape, self.space.point_dim), self.scale * straight)
         widths = self.scale.expand(*self.scale.shape[:-1], self.space.tangent_dim)
         for point, tangent in spots:
-            turn = _turns(_width(widths[..., tangent]), shape, generator)
+            turn = so3.exp(turns(_width(widths[..., tangent]), noise[..., tangent]))
             x[..., point] = so3.compose(x[..., point], turn)
         return x
 
@@ -47,16 +47,6 @@ class IGSO3(WrappedGaussian):
 
 def _width(scale: Tensor) -> Tensor:
     return (scale * scale).mean(-1).sqrt()
-
-
-def _turns(sigma: Tensor, shape: Sequence[int], generator: Generators) -> Tensor:
-    """Rotations (*shape, 4) about the identity, sigma of the trailing axes of shape."""
-    if generator is None or isinstance(generator, torch.Generator):
-        # As for other noise: drawn where the generator lives.
-        source = generator.device if generator is not None else sigma.device
-        density = densities.IGSO3(sigma.to(source))
-        return density.sample(*shape[: len(shape) - sigma.dim()], generator=generator).to(sigma.device)
-    return torch.stack([_turns(sigma, shape[1:], g) for g in generator])
 
 
 def _density(space: Manifold, mean: Tensor, covariance: Tensor) -> densities.Density:
