@@ -293,7 +293,7 @@ def _bodies(clearance: float) -> tuple[str, ...]:
 
 
 def _dial() -> str:
-    """A ring of plates around the rotor, and the block it stands in."""
+    """A ring of plates around the rotor, on three struts from the block it stands in."""
     count = 16
     plates = "".join(
         scene.box(
@@ -306,7 +306,13 @@ def _dial() -> str:
         for angle in (2 * pi * index / count for index in range(count))
     )
     block = f'<geom type="cylinder" size="{_DIAL} .003" pos="0 0 {-DEPTH - 0.012:.4f}" material="stand"'
-    return plates + block + ' class="visual"/>'
+    struts = "".join(
+        f'<geom type="capsule" fromto="{_DIAL * cos(angle):.5f} {_DIAL * sin(angle):.5f} -.006 '
+        f'{_DIAL * cos(angle):.5f} {_DIAL * sin(angle):.5f} {-DEPTH - 0.012:.4f}" size=".002" material="stand" '
+        'class="visual"/>'
+        for angle in (pi / 2, pi / 2 + 2 * pi / 3, pi / 2 - 2 * pi / 3)
+    )
+    return plates + block + ' class="visual"/>' + struts
 
 
 def _rotor(clearance: float) -> str:

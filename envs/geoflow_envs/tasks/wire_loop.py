@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from math import cos, degrees, pi, radians, sin
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -87,26 +88,31 @@ class Wire:
         """The wire whose points in its own frame are `bends`, flat, and whose free end is at the pose `wire`."""
         return cls(bends.reshape(-1, 3) @ poses.matrix(wire).T + wire[:3])
 
+    @cached_property
+    def tangents(self) -> Array:
+        """Unit tangents at the points, half-way between those of the pieces that meet there."""
+        pieces = np.diff(self.points, axis=0)
+        tangents = np.concatenate([pieces[:1], pieces[:-1] + pieces[1:], pieces[-1:]])
+        return tangents / np.linalg.norm(tangents, axis=1, keepdims=True)
+
     def at(self, s: float) -> tuple[Array, Array]:
         """Point and smooth unit tangent at an arc length; straight on beyond the ends."""
-        pieces = np.diff(self.points, axis=0) / SEGMENT
-        tangents = np.concatenate([pieces[:1], pieces[:-1] + pieces[1:], pieces[-1:]])
         index = int(np.clip(s // SEGMENT, 0, SEGMENTS - 1))
         part = s / SEGMENT - index
-        point = self.points[index] + part * SEGMENT * pieces[index]
+        point = self.points[index] + part * (self.points[index + 1] - self.points[index])
         part = min(1.0, max(0.0, part))
-        tangents /= np.linalg.norm(tangents, axis=1, keepdims=True)
-        tangent = (1 - part) * tangents[index] + part * tangents[index + 1]
-        return point, tangent / np.linalg.norm(tangent)
+        tangent = (1 - part) * self.tangents[index] + part * self.tangents[index + 1]
+        return point, tangent / poses.norm(tangent)
 
     def frame(self, s: float, mode: Mode) -> Array:
         """Pose of a loop centred on the wire and square to it, its handle as the mode has it."""
         point, tangent = self.at(s)
         z = -tangent if mode.face else tangent
         x = LEANS[mode.lean] - (LEANS[mode.lean] @ tangent) * tangent
-        x /= np.linalg.norm(x)
-        q = np.empty(4)
-        mujoco.mju_mat2Quat(q, np.stack([x, np.cross(z, x), z], axis=1).ravel())
+        x /= poses.norm(x)
+        y, q = np.empty(3), np.empty(4)
+        mujoco.mju_cross(y, z, x)
+        mujoco.mju_mat2Quat(q, np.array([x, y, z]).T.ravel())
         return np.concatenate([point, q])
 
     def crossing(self, loop: Array, radius: float) -> float | None:
@@ -243,8 +249,8 @@ class WireLoop(PoseTask[WireState]):
 
     def feasible_modes(self, state: WireState) -> tuple[Mode, ...]:
         """The faces and leans with which the hand, as it holds the loop, reaches all of the wire."""
-        T_loop_tcp = poses.between(state.loop, state.tcp)
-        return tuple(mode for mode in MODES if self._possible(state, mode, T_loop_tcp))
+        path, T_loop_tcp = state.path, poses.between(state.loop, state.tcp)
+        return tuple(mode for mode in MODES if self._possible(state.tcp, path, mode, T_loop_tcp))
 
     def succeeded(self, state: WireState) -> bool:
         """The loop is at the end of the wire, which it does not touch."""
@@ -282,13 +288,12 @@ class WireLoop(PoseTask[WireState]):
 
     # --- inside ---
 
-    def _possible(self, state: WireState, mode: Mode, T_loop_tcp: Array) -> bool:
-        path = state.path
+    def _possible(self, tcp: Array, path: Wire, mode: Mode, T_loop_tcp: Array) -> bool:
         stations = (-0.08, *np.linspace(0.0, LENGTH, 9))
         keys = [poses.compose(path.frame(s, mode), T_loop_tcp) for s in stations]
         if not all(self._clear(path, key) for key in keys):
             return False
-        return self.reachable(state.tcp, keys, path.points[SEGMENTS // 2])
+        return self.reachable(tcp, keys, path.points[SEGMENTS // 2])
 
     def _clear(self, path: Wire, tcp: Array) -> bool:
         """Whether a hand at `tcp` keeps off the wire and the post."""
