@@ -460,6 +460,54 @@ class BenchTrain:
         )
 
 
+@dataclass(frozen=True)
+class BenchEnv:
+    """Measure tasks against raw physics of the same model: env steps, expert, reset, observation, frame, collection.
+
+    Times are CPU times of one process; figures that miss their goals carry a "!".
+    """
+
+    summary: ClassVar[str] = "what a task costs against raw MuJoCo physics"
+    example: ClassVar[str] = "geoflow bench env TiltedPegInsert --robots panda"
+
+    tasks: Annotated[Positional[tuple[str, ...]], arg(metavar="TASK...")] = ()
+    """Short names or gymnasium ids; all tasks by default."""
+    robots: tuple[str, ...] = ("free", "panda")
+    """Those of them that a task takes."""
+    level: int = 1
+    """The rung of the tasks' ladders."""
+    episodes: int = 20
+    """Played by the expert."""
+    resets: int = 50
+    """Timed."""
+    frames: bool = True
+    """Render too; --no-frames where there is no OpenGL."""
+    out: Path = Path("runs/bench/env.json")
+    """The JSON file."""
+    seed: int = 0
+    """Of the first scene."""
+
+    @classmethod
+    def defaults(cls, config: Config) -> BenchEnv:
+        """As declared."""
+        return cls()
+
+    def run(self) -> Path:
+        """Run the benchmark."""
+        from geoflow.experiments.bench_env import bench_env
+
+        return bench_env(
+            self.out,
+            self.tasks,
+            self.robots,
+            self.level,
+            self.episodes,
+            self.resets,
+            self.seed,
+            self.frames,
+        )
+
+
 COMMANDS: dict[str, type[Any]] = {
     "demo": Demo,
     "collect": Collect,
@@ -471,6 +519,7 @@ COMMANDS: dict[str, type[Any]] = {
     "export": Export,
     "bench lie": BenchLie,
     "bench train": BenchTrain,
+    "bench env": BenchEnv,
 }
 
 
