@@ -7,6 +7,7 @@ import torch
 
 import geoflow as gf
 from geoflow.policies.backbones import BACKBONES, Condition, DiffusionUNet, InvariantTransformer
+from geoflow.policies.backbones.time import TimeEmbedding
 
 SIZES = {"horizon": 8, "inputs": 10, "outputs": 7, "cond": 12, "width": 64, "depth": 2}
 TOKENS = [name for name, kind in BACKBONES.items() if hasattr(kind, "takes_tokens")]
@@ -179,3 +180,38 @@ def test_chunks_of_fifty():
     """The expert's chunk is that of pi0."""
     net = BACKBONES["expert"](**{**SIZES, "horizon": 50})
     assert net(torch.randn(2, 50, 10), torch.rand(2), torch.randn(2, 12)).shape == (2, 50, 7)
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_two_times_are_both_used_and_can_be_differentiated(name):
+    """Flow maps take the derivative along (t, r); weights have the shapes of a network of one time."""
+    net = build(name, times=2).double()
+    net.load_state_dict(build(name).state_dict())
+    f, t, cond = torch.randn(5, 8, 10).double(), torch.rand(5, 2).double(), torch.randn(5, 12).double()
+    slope = torch.func.jvp(lambda t: net(f, t, cond), (t,), (torch.ones_like(t),))[1]
+    h = 1e-5
+    difference = (net(f, t + h, cond) - net(f, t - h, cond)) / (2 * h)
+    torch.testing.assert_close(slope, difference, rtol=1e-5, atol=1e-6)
+    for moved in (t + torch.tensor([0.1, 0]), t + torch.tensor([0, 0.1])):
+        assert (net(f, moved, cond) - net(f, t, cond)).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_the_wrong_number_of_times_is_refused(name):
+    f, cond = torch.randn(5, 8, 10), torch.randn(5, 12)
+    with pytest.raises(ValueError, match=r"\(B,\); got \(5, 2\)"):
+        BACKBONES[name](**SIZES)(f, torch.rand(5, 2), cond)
+    with pytest.raises(ValueError, match=r"\(B, 2\); got \(5,\)"):
+        BACKBONES[name](**SIZES, times=2)(f, torch.rand(5), cond)
+    with pytest.raises(ValueError, match="times=3"):
+        BACKBONES[name](**SIZES, times=3)
+
+
+def test_one_time_is_embedded_as_it_was():
+    """Checkpoints hold no frequencies: 1/4 to 64, cosines before sines."""
+    t = torch.tensor([0.0, 0.3])
+    f = 2.0 ** torch.linspace(-2, 6, 32)
+    angle = 2 * torch.pi * f * t[:, None]
+    torch.testing.assert_close(
+        TimeEmbedding(64)(t), torch.cat([angle.cos(), angle.sin()], -1), rtol=0, atol=1e-4
+    )

@@ -46,12 +46,15 @@ class FlowMap(Flow, ABC):
         times: How t and r are drawn: two of these, in order.
         instant: Share of a batch with r = t, which learns the velocity itself.
         power: p of the weight 1 / (|error|^2 + 0.001)^p that tames rare large errors (Geng et al. 2025, section
-            4.3; Geng et al. 2024); 0 for plain squares.
+            4.3); 0 for plain squares. A weight that depends on the error moves the mean that is learned: large
+            powers pull velocities towards the median. By default the rule's own ``default_power``.
         teacher: Velocities to distil; by default those of the conditional path: training from scratch.
 
     Raises:
         ValueError: an unknown target, a share outside [0, 1], a negative power.
     """
+
+    default_power = 0.5
 
     def __init__(
         self,
@@ -65,12 +68,13 @@ class FlowMap(Flow, ABC):
         times: Times = uniform_times,
         *,
         instant: float = 0.5,
-        power: float = 0.5,
+        power: float | None = None,
         teacher: Teacher | None = None,
     ) -> None:
         super().__init__(space, prior, path, coupling, scale, target, center, times)
         if not 0 <= instant <= 1:
             raise ValueError(f"instant={instant}; expected the share of samples with r = t, from 0 to 1.")
+        power = self.default_power if power is None else power
         if not power >= 0:
             raise ValueError(f"power={power}; expected a power >= 0, such as 0 for plain squares or 1.")
         self.instant, self.power, self.teacher = instant, power, teacher
@@ -158,9 +162,14 @@ class FlowMap(Flow, ABC):
             )
         states = [self.start(cond, horizon=horizon, batch=batch, x_0=x_0, generator=generator)]
         for t, dt in intervals(steps):
-            x = states[-1]
-            states.append(self.jump(net, x, x.new_full((len(x),), t), x.new_full((len(x),), t + dt), cond))
+            states.append(self.advance(net, states[-1], t, t + dt, cond, generator))
         return torch.stack(states) if path else states[-1]
+
+    def advance(
+        self, net: Network, x: Tensor, t: float, r: float, cond: Any, generator: Generators
+    ) -> Tensor:
+        """One step of `sample`, from x at time t to time r: a jump."""
+        return self.jump(net, x, x.new_full((len(x),), t), x.new_full((len(x),), r), cond)
 
     def draw_times(self, generator: Generators, like: Tensor) -> tuple[Tensor, Tensor]:
         """t <= r, each (B,): two draws in order, r = t in a share ``instant`` of the batch."""

@@ -39,9 +39,6 @@ class TimeEmbedding(nn.Module):
             raise ValueError(
                 f"expected times of shape {expected}; got {got}. Flow maps need times=2, flows 1."
             )
-        if self.times == 2:
-            t = torch.stack([t[:, 0], t[:, 1] - t[:, 0]], -1)
-        angle = (
-            (t[..., None] * self.frequencies).flatten(1) if self.times == 2 else t[:, None] * self.frequencies
-        )
+        spans = t[:, None] if self.times == 1 else torch.stack([t[:, 0], t[:, 1] - t[:, 0]], -1)
+        angle = (spans[..., None] * self.frequencies).flatten(1)
         return torch.cat([angle.cos(), angle.sin()], -1)
