@@ -194,7 +194,7 @@ class RackSlot(PoseTask[State]):
         turn = poses.compose(poses.pose(rotvec=(0, 0, azimuth)), poses.pose(rotvec=(0, tilt, 0)))
         rack = poses.compose(poses.pose(position), poses.compose(turn, poses.pose(rotvec=(0, 0, roll))))
         xy, yaw = self.draw((0.34, -0.30), (0.66, 0.30), (0.04, 0.06)), rng.uniform(-pi, pi)
-        if np.hypot(*(xy - rack[:2])) < 0.23:
+        if np.hypot(*(xy - rack[:2])) < 0.25:
             return None
         # On its face the plate rests on its handle and on the end of its blade.
         rest = np.arctan2(HANDLE[0] - BLADE[0], PLATE[2] + HANDLE_HEIGHT - HANDLE[2])
@@ -241,8 +241,9 @@ class RackSlot(PoseTask[State]):
         via = poses.compose(mouth, poses.compose(poses.pose((0, 0, PLATE[2] - DEPTH + VIA)), T_seat_tcp))
         turned = turned_above(keys[-1] if keys else state.tcp, via)
         keys = [*keys, turned, raised(via, 0.08), via, seat, backed(seat, 0.08)]
-        middles = [poses.transform(self.slot(state, slot), (0, 0, -DEPTH / 2)) for slot in range(3)]
-        return self.reachable(state.tcp, keys, np.array(middles))
+        ends = [(0, side * BLADE[1], -DEPTH / 2) for side in (-1, 1)]
+        corners = [poses.transform(self.slot(state, slot), end) for slot in (0, 2) for end in ends]
+        return self.reachable(state.tcp, keys, np.array(corners))
 
 
 def _ends(T_plate_tcp: Array) -> list[Mode]:
