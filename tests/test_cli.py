@@ -95,14 +95,17 @@ def test_help_of_a_command_has_an_example_and_defaults(capsys, name):
     assert name == "data info" or "(default: " in text
 
 
-@pytest.mark.parametrize(
-    "name", [name for name in COMMANDS if name not in ("data info", "data convert", "compare")]
-)
+UNSEEDED = ("data info", "data convert", "compare", "export")
+"""Nothing in them is drawn."""
+SIMULATED = ("collect", "bench env", "view", "teleop")
+"""The expert acts in a simulator, on processors."""
+
+
+@pytest.mark.parametrize("name", [name for name in COMMANDS if name not in UNSEEDED])
 def test_every_command_that_computes_has_a_seed_and_a_device(capsys, name):
     text = plain(run(capsys, *name.split(), "--help")[1])
     assert "--seed INT" in text
-    # The expert acts in a simulator, on processors.
-    assert name == "collect" or "--device STR" in text
+    assert name in SIMULATED or "--device STR" in text
 
 
 def test_examples_use_options_that_exist(tmp_path, monkeypatch):

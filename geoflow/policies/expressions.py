@@ -65,9 +65,9 @@ def _value(option: str, text: str, node: ast.expr, known: Mapping[str, Any]) -> 
 
 def _lookup(option: str, text: str, name: str, known: Mapping[str, Any]) -> Any:
     if name not in known:
+        where = "" if name == text.strip() else f" {name!r} is unknown;"
         raise ValueError(
-            f"{option}={text!r}: there is no {name!r}; it is one of {', '.join(known)}, or module:Name of "
-            f"your own.{hint(name, known)}"
+            f"{option}={text!r};{where} it is one of {', '.join(known)}, or module:Name of your own.{hint(name, known)}"
         )
     return known[name]
 
