@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from geoflow.manifolds import SE3, Euclidean, Product, frechet_mean
 from geoflow.policies.base import Onward, Policy
@@ -103,7 +102,7 @@ class Executor:
 
     def act(
         self,
-        window: Mapping[str, Tensor],
+        window: Mapping[str, Any],
         rows: Sequence[int] | np.ndarray,
         generator: torch.Generator | list[torch.Generator] | None = None,
     ) -> np.ndarray:
@@ -128,7 +127,7 @@ class Executor:
             np.stack([plan[rows, tick - start] for start, plan in there]), self._execution.ensemble
         )
 
-    def _predict(self, tick: int, window: Mapping[str, Tensor], rows: Any, generator: Any) -> np.ndarray:
+    def _predict(self, tick: int, window: Mapping[str, Any], rows: Any, generator: Any) -> np.ndarray:
         onward = None
         if self._execution.manner == "guided" and self._plans:
             start, plan = self._plans[-1]
