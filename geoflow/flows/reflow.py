@@ -167,7 +167,7 @@ class Pairs:
 class StepTimes:
     """t in {0, 1/k, ..., (k-1)/k}, the times at which k Euler steps ask for a velocity.
 
-    A flow trained there on `Pairs` is their distillation into k steps (Liu et al. 2023, section 2.2, k = 1): the
+    A flow trained there on `Pairs` is their distillation into k steps (Liu et al. 2023: k = 1): the
     network may forget all other times.
 
     Args:

@@ -13,7 +13,7 @@ from geoflow.flows.noise import Generators
 
 
 class Shortcut(FlowMap):
-    """The average velocity from two jumps of half the length (Frans et al. 2025, eq. 5, composed on the group).
+    """The average velocity from two jumps of half the length (Frans et al. 2025, composed on the group).
 
     Velocities are learned at r = t from the path or the teacher; a jump from t to r learns from two, with the
     middle m: u_1 = u(x_t, t, m) and u_2 = u(x_t Exp((m - t) u_1), m, r), taken without gradient. Every jump is
