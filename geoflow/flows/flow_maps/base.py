@@ -45,8 +45,9 @@ class FlowMap(Flow, ABC):
         center: c, shape (..., point_dim); the identity by default.
         times: How t and r are drawn: two of these, in order.
         instant: Share of a batch with r = t, which learns the velocity itself.
-        power: p of the weight 1 / (|error|^2 + 0.001)^p that tames rare large errors (Geng et al. 2025); 0 for plain squares. A weight that depends on the error moves the mean that is learned: large
-            powers pull velocities towards the median. By default the rule's own ``default_power``.
+        power: p of the weight 1 / (|error|^2 + 0.001)^p that tames rare large errors (Geng et al. 2025); 0 for
+            plain squares. A weight that depends on the error moves the mean that is learned: large powers pull
+            velocities towards the median. By default the rule's own ``default_power``.
         teacher: Velocities to distil; by default those of the conditional path: training from scratch.
 
     Raises:
