@@ -81,7 +81,11 @@ class PoseActionWrapper(_Translated):
     `convention` says what the env's own actions mean, `tcp` where its observation holds the TCP pose (needed for
     deltas). Deltas start from the `reference`: the TCP pose "achieved", or the one last "desired" (robosuite's
     `goal_update_mode`). `workspace`: corners of the box of positions that `action_space` samples from [m]. Actions
-    outside of the env's own bounds are clipped to them, as every such env does itself or refuses.
+    outside of the env's own bounds are clipped to them, as every such env does itself or refuses. For example, an
+    env with robosuite's OSC_POSE deltas (5 cm and 0.5 rad a unit, at most one unit an entry):
+
+        osc = ActionConvention("rotvec", delta=True, position_scale=0.05, rotation_scale=0.5, limit=1.0)
+        env = PoseActionWrapper(env, osc, tcp=lambda observation: ...)  # x y z qw qx qy qz of the TCP
 
     Raises ValueError where the env's action space does not have the convention's layout; a step raises it for
     what is no pose action, before anything moves.
