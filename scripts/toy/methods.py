@@ -27,6 +27,7 @@ MAIN = ("moons", "peaks", "box")
 """One set of each kind of space."""
 GROUPS = ("peaks", "box")
 """One on each group."""
+GRASPS = ("cylinder", "box")
 FIRST = ("peaks",)
 """Where every row runs; elsewhere those that answer a question about the set."""
 CURVED = ("cone", "peaks", "line", "hole", "cylinder", "box")
@@ -261,7 +262,7 @@ def _pairs(problem: Problem, flow: flows.Flow, name: str) -> Callable[[int, torc
             cond = problem.toy.condition(problem.data.mode[rows].flatten())
         net = problem.network(name)
         # What has been straightened once is walked in fewer steps of order 3.
-        steps = 16 if name == "plain" else 3
+        steps = 16 if name == "plain" else 4
         return Pairs.draw(
             flow, net, PAIRS * seeds, cond, steps=steps, batch=2048 * seeds, generator=generator
         )
@@ -474,7 +475,7 @@ _ROWS = [
         "prior",
         "rotations from Haar measure",
         lambda p: flows.Flow(p.space, flows.HaarUniform(p.space)),
-        sets=FIRST,
+        sets=GROUPS,
     ),
     flow_row(
         "igso3",
@@ -531,7 +532,7 @@ _ROWS = [
         "path",
         "variance preserving diffusion as a flow",
         lambda p: flows.Flow(p.space, path=flows.Diffusion()),
-        sets=MAIN,
+        sets=(*MAIN, "sine_tags"),
     ),
     flow_row(
         "ve", "path", "variance exploding diffusion as a flow", _variance_exploding, sets=("moons", "peaks")
@@ -579,24 +580,43 @@ _ROWS = [
         nfes=(2,),
     ),
     Method(
-        "distilled_1step",
+        "ot_reflow",
         "few steps",
-        "the plain flow's pairs, distilled into one step",
-        lambda p: _few_steps(p, 1, "plain"),
-        source="plain",
+        "trained on the pairs of the flow with optimal transport",
+        lambda p: _reflow(p, "ot"),
+        source="ot",
         warm=True,
-        nfes=(1,),
-        sets=CURVED,
+        sets=GRASPS,
     ),
     Method(
-        "distilled_2step",
+        "ot_1step",
+        "few steps",
+        "the pairs of the flow with optimal transport, distilled into one step",
+        lambda p: _few_steps(p, 1, "ot"),
+        source="ot",
+        warm=True,
+        nfes=(1,),
+        sets=GRASPS,
+    ),
+    Method(
+        "ot_2step",
+        "few steps",
+        "the same, distilled into two steps",
+        lambda p: _few_steps(p, 2, "ot"),
+        source="ot",
+        warm=True,
+        nfes=(2,),
+        sets=GRASPS,
+    ),
+    Method(
+        "plain_2step",
         "few steps",
         "the plain flow's pairs, distilled into two steps",
         lambda p: _few_steps(p, 2, "plain"),
         source="plain",
         warm=True,
         nfes=(2,),
-        sets=CURVED,
+        sets=GRASPS,
     ),
     flow_row(
         "meanflow",
@@ -618,7 +638,7 @@ _ROWS = [
         "average velocities of the plain flow",
         lambda p: _taught(p, flows.MeanFlow),
         source="plain",
-        sets=FIRST,
+        sets=GROUPS,
     ),
     flow_row(
         "shortcut",
@@ -633,7 +653,7 @@ _ROWS = [
         "two half jumps make one, of the plain flow",
         lambda p: _taught(p, flows.Shortcut),
         source="plain",
-        sets=FIRST,
+        sets=GROUPS,
     ),
     flow_row(
         "consistency",

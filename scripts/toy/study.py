@@ -195,6 +195,18 @@ def floors(study: Study, toy: ToySet) -> dict[str, float]:
 
 def select(sets: Iterable[str], methods: Iterable[str]) -> list[Cell]:
     """The cells of some sets and methods, with the cells they need; sources first."""
+    return _with_sources(
+        Cell(toy, method) for toy in sets for method in methods if toy in METHODS[method].sets
+    )
+
+
+def small_data(sets: Iterable[str], methods: Iterable[str]) -> list[Cell]:
+    """Cells with few training points, of those sets and methods that were chosen; sources first."""
+    chosen = (Cell(toy, method, n) for toy in SMALL_SETS for method in SMALL_METHODS for n in SMALL_DATA)
+    return _with_sources(cell for cell in chosen if cell.toy in sets and cell.method in methods)
+
+
+def _with_sources(wanted: Iterable[Cell]) -> list[Cell]:
     cells: dict[Cell, None] = {}
 
     def add(cell: Cell) -> None:
@@ -202,17 +214,9 @@ def select(sets: Iterable[str], methods: Iterable[str]) -> list[Cell]:
             add(cell.source)
         cells.setdefault(cell)
 
-    for toy in sets:
-        for method in methods:
-            if toy in METHODS[method].sets:
-                add(Cell(toy, method))
+    for cell in wanted:
+        add(cell)
     return list(cells)
-
-
-def small_data(sets: Iterable[str], methods: Iterable[str]) -> list[Cell]:
-    """Cells with few training points, of those sets and methods that were chosen."""
-    chosen = [Cell(toy, method, n) for toy in SMALL_SETS for method in SMALL_METHODS for n in SMALL_DATA]
-    return [cell for cell in chosen if cell.toy in sets and cell.method in methods]
 
 
 def run(study: Study, cells: list[Cell], workers: int = 2) -> None:
@@ -254,7 +258,7 @@ def records(study: Study) -> list[dict[str, Any]]:
     """All results of a study, in the order of the registry."""
     found = [read_json(path) for path in sorted((study.folder / "cells").glob("*.json"))]
     order = {name: i for i, name in enumerate([*SETS, *METHODS])}
-    known = [r for r in found if r["toy"] in SETS and r["method"] in METHODS]
+    known = [r for r in found if r["method"] in METHODS and r["toy"] in METHODS[r["method"]].sets]
     return sorted(known, key=lambda r: (order[r["toy"]], order[r["method"]], -r["data"]))
 
 

@@ -18,7 +18,13 @@ SEEDS = 2
 def blank(toy, learner, seed=0):
     tags = learner.tokens + 1 if learner.tokens else toy.modes if toy.tagged else 0
     net = StackedMLP(
-        seeds=SEEDS, inputs=learner.inputs, outputs=learner.outputs, times=learner.times, tags=tags, width=16, depth=1
+        seeds=SEEDS,
+        inputs=learner.inputs,
+        outputs=learner.outputs,
+        times=learner.times,
+        tags=tags,
+        width=16,
+        depth=1,
     )
     generator = torch.Generator().manual_seed(seed)
     for p in net.parameters():

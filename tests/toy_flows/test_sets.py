@@ -22,7 +22,9 @@ def test_points_lie_in_the_space_and_know_their_mode(toy):
     toy.space.check(x)
     assert x.dtype == torch.float32
     assert set(mode.tolist()) == set(range(toy.modes))
-    assert float((toy.mode_of(x) == mode).float().mean()) > 0.75  # sectors that touch are told apart less surely
+    assert (
+        float((toy.mode_of(x) == mode).float().mean()) > 0.75
+    )  # sectors that touch are told apart less surely
     assert float(toy.weights.sum()) == pytest.approx(1)
 
 

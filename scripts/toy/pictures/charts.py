@@ -75,7 +75,10 @@ def error_by_nfe(records: Records, floors: Mapping[str, float], sets: Sequence[s
             axes.set_xlabel("network evaluations", fontsize=9)
         for row in grid:
             row[0].set_ylabel("$W_1$ to the data", fontsize=9)
-        handles, labels = grid[0, 0].get_legend_handles_labels()
+        # The panel with most methods names them all.
+        handles, labels = max(
+            (axes.get_legend_handles_labels() for axes in grid.flat), key=lambda pair: len(pair[1])
+        )
         handles.append(grid[0, 0].lines[-1])
         labels.append("data against data")
         figure.legend(handles, labels, loc="lower center", ncols=5, fontsize=8.5)
@@ -117,7 +120,7 @@ def straightness_bars(records: Records, methods: Mapping[str, str], path: Path) 
                 )
         axes.set_yticks(range(len(rows)), [label for label, _ in reversed(rows)], color=look.INK)
         axes.set_xscale("log")
-        axes.set_xlim(5e-4, 12)
+        axes.set_xlim(2e-4, 12)
         axes.set_xticks([0.001, 0.01, 0.1, 1, 10], ["0.001", "0.01", "0.1", "1", "10"])
         axes.grid(axis="y", visible=False)
         axes.set_xlabel("curvature of trajectories: 0 is straight at constant speed", fontsize=9.5)

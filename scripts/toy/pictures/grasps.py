@@ -15,7 +15,7 @@ from ..sets import BOX_HALF, CYLINDER_HEIGHT, CYLINDER_RADIUS, ToySet
 from . import look
 
 TIMES = (0.0, 0.35, 0.7, 1.0)
-CAMERA = look.view(-52, 24)
+CAMERA = look.view(-55, 36)
 _W, _PALM, _TIP = 0.46, 0.05, 0.62
 GRIPPER = (
     np.array([[0, 0, -0.35], [0, 0, _PALM]]),
@@ -28,7 +28,7 @@ MARK = np.array([0, _W, _PALM])
 
 def grasps_picture(rows: list[tuple[ToySet, Tensor]], path: Path, shown: int = 26) -> Path:
     """Rows (set, states (k, n, 7)), columns `TIMES`; colours by the mode where each sample ends."""
-    height = 2.9 * len(rows) + 0.35
+    height = 2.75 * len(rows) + 0.35
     with look.figure(2.75 * len(TIMES) + 0.3, height) as figure:
         grid = figure.subplots(
             len(rows),
@@ -52,7 +52,7 @@ def grasps_picture(rows: list[tuple[ToySet, Tensor]], path: Path, shown: int = 2
             axes_row[0].text(
                 0.0,
                 0.5,
-                toy.about,
+                f"{toy.name}, {toy.modes} modes",
                 transform=axes_row[0].transAxes,
                 rotation=90,
                 ha="right",
@@ -109,7 +109,7 @@ def _scene(axes: Axes, name: str, states: Tensor, colours: np.ndarray) -> None:
             flat, facecolors=[shades[i] for i in order], edgecolors="none", zorder=2, antialiaseds=False
         )
     )
-    axes.set(xlim=(-1.9, 1.9), ylim=(-1.95, 1.85), aspect="equal")
+    axes.set(xlim=(-1.9, 1.9), ylim=(-1.9, 1.9), aspect="equal")
     axes.axis("off")
 
 

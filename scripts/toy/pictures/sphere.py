@@ -47,14 +47,15 @@ def draw(
         points: In the unit ball.
         colours: RGBA (n, 4) of the particles.
         trail: States of the trail.
-        solid: Whether the far side of the ball shines through faintly (a globe) or fully (a ball of glass).
+        solid: A globe whose far side shines through faintly, or else a ball of which a slice is shown.
         size: Of a particle [points^2].
     """
     _globe(axes, solid)
     flat = points @ CAMERA.T
     last = flat[-1]
     front = last[:, 2] >= 0
-    strength = np.where(front, 1.0, 0.13) if solid else 0.35 + 0.65 * (last[:, 2] + 1) / 2
+    # Of a ball, a slice: the middle is seen, and what lies before and behind it is faint.
+    strength = np.where(front, 1.0, 0.13) if solid else np.where(np.abs(last[:, 2]) < 0.3, 1.0, 0.08)
     tail = flat[-(trail + 1) :]
     for i in range(len(tail) - 1):
         here, there = tail[i], tail[i + 1]
@@ -109,7 +110,7 @@ def _globe(axes: Axes, solid: bool) -> None:
 
 def flows_picture(rows: list[tuple[str, Tensor, str]], path: Path) -> Path:
     """Rows (title, states (k, n, 4), "axis" or "ball"), columns `TIMES`."""
-    with look.figure(2.05 * len(TIMES) + 0.35, 2.12 * len(rows) + 0.75) as figure:
+    with look.figure(2.05 * len(TIMES) + 0.35, 2.12 * len(rows) + 0.75, dpi=94) as figure:
         height = 2.12 * len(rows) + 0.75
         grid = figure.subplots(
             len(rows),
@@ -144,7 +145,7 @@ def flows_picture(rows: list[tuple[str, Tensor, str]], path: Path) -> Path:
             name = {0.0: "noise, t = 0", 1.0: "samples, t = 1"}.get(t, f"t = {t:g}")
             axes.set_title(name, loc="center", fontsize=10, weight="normal", pad=4)
         _spin_bar(figure, height)
-        return look.save(figure, path)
+        return look.save(figure, path, colours=144)
 
 
 def _drawn(states: Tensor, kind: str) -> tuple[np.ndarray, np.ndarray]:
