@@ -2,7 +2,8 @@
 
 data                          attributes: the fields of `Meta`, and the format and its conventions
 data/demo_<i>                 attributes: seed, success, failure, num_samples
-data/demo_<i>/obs/<name>      (N, 7) pose | (N, d) vector | (N, H, W, C) uint8 image
+data/demo_<i>/obs/<name>      (N, 7) pose | (N, d) vector | (N, H, W, C) uint8 image | (N, P, 3 + c) points,
+                              xyz in the world [m] | (N, L) text, uint8, 0 after the end | (N, [n,] d) embedding
 data/demo_<i>/actions         (N, 7 + k) the expert's absolute pose in the world, then extras
 data/demo_<i>/disturbed       (N,) bool, True where what was executed is not the recorded action
 """
@@ -26,7 +27,7 @@ FORMAT = "geoflow-demonstrations"
 FORMAT_VERSION = 1
 POSE_CONVENTION = "xyz_wxyz"
 ACTION_CONVENTION = "absolute_pose_world+extras"
-KINDS = ("pose", "vector", "image")
+KINDS = ("pose", "vector", "image", "points", "text", "embedding")
 UNIT_TOLERANCE = 1e-3
 """How far the norm of a stored quaternion may be from 1."""
 
@@ -67,7 +68,7 @@ class Meta:
         env_id: The gymnasium id of the task.
         env_kwargs: What it was made with.
         control_hz: Actions a second.
-        observation_kinds: Observation name -> "pose", "vector" or "image".
+        observation_kinds: Observation name -> one of `KINDS`.
         versions: Package -> version that recorded the file.
         settings: How it was collected (seed, episodes, disturbance, ...).
         attempts: Episodes run.
@@ -232,6 +233,9 @@ def _check_column(x: np.ndarray, kind: str, n: int, where: str) -> None:
         "pose": ("(N, 7)", x.ndim == 2 and x.shape[-1] == 7),
         "vector": ("(N, d)", x.ndim == 2),
         "image": ("(N, H, W, C)", x.ndim == 4),
+        "points": ("(N, P, 3 + c)", x.ndim == 3 and x.shape[-1] >= 3),
+        "text": ("(N, L) bytes, uint8", x.ndim == 2 and x.dtype == np.uint8),
+        "embedding": ("(N, d) or (N, n, d)", x.ndim in (2, 3)),
     }
     if kind not in wanted:
         raise DemonstrationError(f"{where} is of the unknown kind {kind!r}; kinds are {', '.join(KINDS)}.")
@@ -240,11 +244,11 @@ def _check_column(x: np.ndarray, kind: str, n: int, where: str) -> None:
         raise DemonstrationError(
             f"{where} has shape {x.shape}; expected {shape} with N = {n} steps ({kind})."
         )
-    if kind in ("flag", "image"):
+    if kind in ("flag", "image", "text"):
         return
     if not np.issubdtype(x.dtype, np.floating):
         raise DemonstrationError(f"{where} has dtype {x.dtype}; expected float32 ({kind}).")
-    bad = ~np.isfinite(x).all(-1)
+    bad = ~np.isfinite(x).all(tuple(range(1, x.ndim)))
     if bad.any():
         t = int(bad.argmax())
         raise DemonstrationError(
