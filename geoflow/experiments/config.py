@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
+from types import NoneType
 from typing import Any, get_args, get_origin, get_type_hints
 
 from geoflow.policies.config import PolicyConfig, at_least
@@ -225,7 +226,11 @@ def _names(values: Any, prefix: str) -> Iterator[str]:
 
 
 def _convert(value: Any, hint: Any, name: str, where: str) -> Any:
-    """``value`` as the type ``hint``: int, float, str, bool, dict or a tuple of those."""
+    """``value`` as the type ``hint``: int, float, str, bool, dict, a tuple of those, or one of them or None."""
+    if NoneType in get_args(hint):
+        (hint,) = (kind for kind in get_args(hint) if kind is not NoneType)
+        if value is None:
+            return None
     origin, arguments = get_origin(hint) or hint, get_args(hint)
     if origin is tuple and isinstance(value, (list, tuple)):
         return tuple(_convert(x, arguments[0], f"{name}[{i}]", where) for i, x in enumerate(value))

@@ -50,11 +50,17 @@ def solvers(policy: PolicyConfig, nfe: tuple[int, ...]) -> list[Solver]:
 
 
 def policy_name(policy: PolicyConfig) -> str:
-    """What a reader calls it: SE(3) flow, Euclidean flow, DDPM, ..."""
+    """What a reader calls it: SE(3) flow, Euclidean flow, SE(3) MeanFlow, DDPM, ..."""
+    target = "" if policy.target == "endpoint" else f", predicts {policy.target}"
     if policy.type == "ddpm":
-        return "DDPM"
+        return f"DDPM{target}"
     geometry = {"SE3": "SE(3)", "R3xSO3": "R³×SO(3)"}.get(policy.manifold, policy.manifold)
-    return f"{geometry} {policy.type}"
+    method = policy.method.partition("(")[0]
+    if policy.type == "flow" and method != "Flow":
+        return f"{geometry} {method}"
+    if policy.type == "regression" and policy.method != "Flow()":
+        return f"{geometry} {policy.method}"
+    return f"{geometry} {policy.type}{target}"
 
 
 def evaluate(

@@ -99,7 +99,8 @@ def check_env(env: gym.Env, policy: Policy, name: str) -> None:
     """Raise ValueError where a policy cannot act in an env: other observations, rate or action."""
     spaces = getattr(env.observation_space, "spaces", None)
     offered = {key: tuple(space.shape) for key, space in spaces.items()} if spaces else {}
-    trained = {key: tuple(shape) for key, shape in policy.spec.shapes.items()}
+    needed = policy.spec.shapes.keys() - set(policy.config.optional)
+    trained = {key: tuple(shape) for key, shape in policy.spec.shapes.items() if key in needed}
     if {key: offered.get(key) for key in trained} != trained:
         raise ValueError(
             f"env {name!r} offers the observations {_shapes(offered) if spaces else env.observation_space}; "

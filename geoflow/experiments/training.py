@@ -158,7 +158,11 @@ class _Run:
             raise CheckpointError(
                 f"{self._state} is damaged ({error}); remove {out} to train anew, or choose another --out."
             ) from error
-        differences = _differences(json.loads(saved["settings"]), self._settings())
+        before, now = json.loads(saved["settings"]), self._settings()
+        defaults = json.loads(json.dumps(asdict(Config())))
+        for part in ("policy", "train"):  # options that there were not yet had no effect
+            before[part] = {key: defaults[part][key] for key in now[part]} | before[part]
+        differences = _differences(before, now)
         if differences:
             raise CheckpointError(
                 f"{out} holds a run with other settings ({'; '.join(differences)}); choose another --out, or "

@@ -1,0 +1,155 @@
+"""The study: methods x tasks x training seeds on the same demonstrations, budget and scenes; it resumes.
+
+    python scripts/study.py --tasks demo peg_long --methods se3_flow euclidean_flow ddpm regression --seeds 0 1 2
+    python scripts/study.py --quick --out /tmp/study           # everything tiny: does it run here?
+
+A task is a file of configs/env, a method one of configs/policy. What is collected, trained or evaluated already is
+skipped, what was interrupted goes on. Writes report.html for each task, and over all table.md and results.json: success
+pooled over the seeds with a 95 % Wilson interval, and each seed's own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from geoflow.data.atomic import write_text
+from geoflow.experiments.collection import collect
+from geoflow.experiments.comparison import read_comparison
+from geoflow.experiments.config import Config, load
+from geoflow.experiments.demo import configs_folder
+from geoflow.experiments.devices import resolve_device
+from geoflow.experiments.evaluation import evaluate, read_evaluation
+from geoflow.experiments.json_files import write_json
+from geoflow.experiments.progress import bar
+from geoflow.experiments.proportions import wilson_interval
+from geoflow.experiments.report import render, take_pictures
+from geoflow.experiments.training import train
+
+METHODS = ("se3_flow", "euclidean_flow", "ddpm", "regression")
+DIFFUSION_NFES = (10, 16)
+QUICK = {
+    "collect.episodes": 4,
+    "train.steps": 4,
+    "train.batch_size": 8,
+    "policy.width": 32,
+    "policy.depth": 1,
+    "evaluate.episodes": 2,
+}
+
+
+def study(
+    out: Path,
+    tasks: list[str],
+    methods: list[str],
+    seeds: list[int],
+    *,
+    steps: int | None = None,
+    device: str = "auto",
+    quick: bool = False,
+) -> Path:
+    """Run what is missing, and write the table.
+
+    Args:
+        out: The folder of everything it makes.
+        tasks: Names of files in configs/env.
+        methods: Names of files in configs/policy.
+        seeds: Of trainings; demonstrations and scenes are the same for all.
+        steps: Optimiser steps of every training; the task's own by default.
+        device: auto, cpu, cuda, ...
+        quick: Everything tiny.
+
+    Returns:
+        The path of the table.
+    """
+    device = resolve_device(device)
+    records = []
+    jobs = [(task, method, seed) for task in tasks for seed in seeds for method in methods]
+    for task, method, seed in bar(jobs, desc="study", unit="run"):
+        config = settings(out, task, method, steps, quick)
+        demonstrations = Path(config.train.demos)
+        if not demonstrations.exists():
+            collect(config.env, config.collect, demonstrations, 0)
+        run = out / task / f"{method}_{seed}"
+        train(config, run, seed, device)
+        records += [
+            {"task": task, "method": method, "training_seed": seed, **plain(record)}
+            for record in read_evaluation(evaluate(run, config.evaluate, device))
+        ]
+        write_json(out / "results.json", records)
+    for task in tasks:
+        runs = [out / task / f"{method}_{seed}" for method in methods for seed in seeds]
+        comparison = read_comparison(runs)
+        pictures = take_pictures(comparison, videos=False)
+        write_text(out / task / "report.html", render(comparison, pictures, [], [" ".join(sys.argv)]))
+    write_text(out / "table.md", table(records))
+    return out / "table.md"
+
+
+def settings(out: Path, task: str, method: str, steps: int | None, quick: bool) -> Config:
+    """One training's configuration; diffusion is also judged at 16 evaluations, and always at 100."""
+    folder = configs_folder()
+    changes: dict[str, Any] = {"train.demos": str(out / task / "demonstrations.h5")}
+    changes |= {"train.steps": steps} if steps else {}
+    config = load(
+        [folder / "env" / f"{task}.yaml", folder / "policy" / f"{method}.yaml"],
+        changes | (QUICK if quick else {}),
+    )
+    if config.policy.type == "ddpm":
+        return replace(config, evaluate=replace(config.evaluate, nfe=DIFFUSION_NFES))
+    return config
+
+
+def plain(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A record without its episodes."""
+    return {key: value for key, value in record.items() if key != "episode_records"}
+
+
+def table(records: list[dict[str, Any]]) -> str:
+    """Markdown: one row for each task, method and solver, pooled over the seeds."""
+    cells = defaultdict(list)
+    for record in records:
+        cells[record["task"], record["method"], record["solver"], record["nfe"]].append(record)
+    lines = [
+        "| task | method | solver | NFE | success, % | 95 % interval | seeds | ms a chunk | training, min |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for (task, method, solver, nfe), found in cells.items():
+        successes, episodes = sum(r["successes"] for r in found), sum(r["episodes"] for r in found)
+        low, high = wilson_interval(successes, episodes)
+        each = ", ".join(f"{100 * r['success_rate']:.0f}" for r in found)
+        latency = statistics.median(r["latency_ms_median"] for r in found)
+        minutes = statistics.median(r["train_seconds"] or 0.0 for r in found) / 60
+        lines.append(
+            f"| {task} | {method} | {solver} | {nfe} | {100 * successes / episodes:.1f} | "
+            f"[{100 * low:.0f}, {100 * high:.0f}] | {each} | {latency:.1f} | {minutes:.1f} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--tasks", nargs="+", default=["demo", "peg_long"], metavar="TASK")
+    parser.add_argument("--methods", nargs="+", default=list(METHODS), metavar="METHOD")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="SEED")
+    parser.add_argument(
+        "--steps", type=int, help="optimiser steps of every training; default: the task's own"
+    )
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--quick", action="store_true", help="everything tiny")
+    parser.add_argument("--out", type=Path, default=Path("runs/study"))
+    a = parser.parse_args()
+    print(study(a.out, a.tasks, a.methods, a.seeds, steps=a.steps, device=a.device, quick=a.quick))
+
+
+if __name__ == "__main__":
+    main()
