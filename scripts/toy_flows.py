@@ -21,6 +21,9 @@ from toy.training import Budget
 WEAK = ("bridge_score", "sde", "sde_strong")
 """Trained once more with a tenth of the steps: does noise on the way mend a poor field?"""
 
+LONG = ("peaks-haar", "box-plain", "box-plain_2step")
+"""Trained once more with four times the steps: how far likelihoods and two steps get."""
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(
@@ -60,7 +63,10 @@ def main() -> None:
     )
     weak = Study(options.out, options.seeds, Budget(steps=max(1, steps // 10)))
     run(weak, select(options.sets, [method for method in WEAK if method in options.methods]), options.workers)
-    print(report(study, weak, options.publish))
+    long = Study(options.out, options.seeds, Budget(steps=4 * steps))
+    longer = [cell for cell in select(options.sets, options.methods) if cell.name in LONG]
+    run(long, longer, options.workers)
+    print(report(study, weak, long, options.publish))
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ CURVED = ("cone", "peaks", "line", "hole", "cylinder", "box")
 ONE_STEP = (
     "consistency_taught",
     "reflow_1step",
+    "ot_1step",
     "meanflow",
     "meanflow_ot",
     "meanflow_taught",
@@ -23,6 +24,7 @@ ONE_STEP = (
     "shortcut",
     "shortcut_taught",
 )
+TWO_STEPS = ("reflow", "reflow_2step", "plain_2step", "ot_reflow", "ot_2step")
 
 
 class Table:
@@ -53,8 +55,16 @@ class Table:
         return self.mean(toy, method, "w1", nfe, data) - self.floors[toy]["w1"]
 
 
-def claims(table: Table, solvers: Mapping[str, Any], weak: Table | None = None) -> dict[str, Any]:
-    """Everything at once, rounded; entries whose cells are missing are left out."""
+def claims(
+    table: Table, solvers: Mapping[str, Any], others: Mapping[str, Table] | None = None
+) -> dict[str, Any]:
+    """Everything at once, rounded; entries whose cells are missing are left out.
+
+    Args:
+        table: The study.
+        solvers: Errors of integrators by set.
+        others: The same with other numbers of optimiser steps, by what to call them.
+    """
     found = {
         "one step against 50": one_step(table),
         "two steps of reflow against 50": two_steps(table),
@@ -65,9 +75,12 @@ def claims(table: Table, solvers: Mapping[str, Any], weak: Table | None = None) 
         "evaluations at equal error": equal_error(table),
         "quality at 10 evaluations": quality(table, 10),
         "small data": small_data(table),
+        "stochastic sampling": stochastic(table),
     }
-    if weak is not None:
-        found["stochastic sampling of a field trained a tenth as long"] = stochastic(weak)
+    for name, other in (others or {}).items():
+        found[f"stochastic sampling, {name}"] = stochastic(other)
+        found[f"likelihood, {name}"] = likelihoods(other)
+        found[f"two steps of reflow against 50, {name}"] = two_steps(other)
     return _rounded({name: value for name, value in found.items() if value})
 
 
@@ -78,7 +91,7 @@ def one_step(table: Table) -> dict[str, Any]:
 
 def two_steps(table: Table) -> dict[str, Any]:
     """Two evaluations of reflow, as it is and distilled, over the plain flow's 50."""
-    return _against_50(table, [("reflow", 2), ("reflow_2step", 2)])
+    return _against_50(table, [(method, 2) for method in TWO_STEPS])
 
 
 def _against_50(table: Table, contestants: Sequence[tuple[str, int]]) -> dict[str, Any]:
@@ -209,11 +222,17 @@ def quality(table: Table, nfe: int) -> dict[str, Any]:
     return result
 
 
+STOCHASTIC = (
+    "bridge_score", "sde", "sde_strong", "group_diffusion", "group_reverse", "ddpm_v", "ddpm_ancestral",
+)  # fmt: skip
+"""Without noise, and then with it."""
+
+
 def stochastic(table: Table) -> dict[str, Any]:
     """W_1 and total variation of mode weights at 50 evaluations, without noise and with it."""
     result: dict[str, Any] = {}
     for toy in SETS:
-        for method in ("bridge_score", "sde", "sde_strong"):
+        for method in STOCHASTIC:
             if table.seeds(toy, method, "w1", 50):
                 result.setdefault(toy, {})[method] = {
                     "w1": table.seeds(toy, method, "w1", 50),

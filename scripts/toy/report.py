@@ -20,12 +20,13 @@ from .study import Cell, Study, floors, records
 from .tables import markdown, page
 
 
-def report(study: Study, weak: Study, publish: Path | None = None) -> Path:
+def report(study: Study, weak: Study, long: Study, publish: Path | None = None) -> Path:
     """Write table.md, table.html, results.json and pictures beside the cells, and return the page.
 
     Args:
         study: The cells.
         weak: The same with a tenth of the steps, where it has cells.
+        long: The same with four times the steps, likewise.
         publish: A folder in which results/toy_flows.json and images/toy_*.png are written too.
     """
     found = records(study)
@@ -37,13 +38,20 @@ def report(study: Study, weak: Study, publish: Path | None = None) -> Path:
         if study.done(Cell(name, "plain")) and SETS[name].space.tangent_dim > 2
     }
     table = Table(found, below)
-    poor = Table(records(weak), below)
+    others = {
+        f"{part.budget.steps} steps": Table(part_records, below)
+        for part in (weak, long)
+        if (part_records := records(part))
+    }
     result = {
         **provenance(),
         "settings": {"seeds": study.seeds, **asdict(study.budget)},
         "floors": below,
-        "claims": claims(table, solvers, poor if poor.records else None),
+        "claims": claims(table, solvers, others),
         "solvers": solvers,
+        "other budgets": {
+            name: [_condensed(record) for record in other.records] for name, other in others.items()
+        },
         "cells": [_condensed(record) for record in found],
     }
     write_text(study.folder / "table.md", markdown(table))
