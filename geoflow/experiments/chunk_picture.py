@@ -46,7 +46,8 @@ def sample_flow(policy: Policy, obs: Mapping[str, Any], seed: int = 0, steps: in
         for name, value in obs.items()
     }
     generators = [torch.Generator().manual_seed(seed + i) for i in range(SAMPLES)]
-    states = policy.sample_path(batch, nfe=steps, generator=generators).cpu().numpy()
+    nfe = policy.cells(policy.config, [steps])[0][0]
+    states = policy.sample_path(batch, nfe=nfe, generator=generators).cpu().numpy()
     index = [round(t * (len(states) - 1)) for t in TIMES]
     poses = {name: np.asarray(obs[name]) for name, kind in policy.spec.kinds.items() if kind == "pose"}
     return ChunkFlow(states[index], poses)

@@ -433,7 +433,7 @@ class Policy(nn.Module, ABC):
         path: bool,
         onward: Onward | None = None,
     ) -> Tensor:
-        nfe = self.config.nfe if nfe is None else nfe
+        nfe = self.cells(self.config, [self.config.nfe])[0][0] if nfe is None else nfe
         if nfe < 1:
             raise ValueError(f"nfe={nfe}; a chunk needs at least 1 network evaluation.")
         cond = self.condition(obs)
