@@ -630,7 +630,7 @@ _ROWS = [
         "few steps",
         "average velocities with optimal transport",
         lambda p: flows.MeanFlow(p.space, coupling=transport(p)),
-        sets=FIRST,
+        sets=("peaks", *GRASPS),
     ),
     flow_row(
         "meanflow_taught",
