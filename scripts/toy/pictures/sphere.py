@@ -176,7 +176,7 @@ def _spin_bar(figure: Any, height: float) -> None:
     )
 
 
-def animation(states: Tensor, path: Path, size: int = 300, frames: int = 36, colours: int = 64) -> Path:
+def animation(states: Tensor, path: Path, size: int = 300, frames: int = 36) -> Path:
     """A GIF of particles on the globe: noise, the way, and a rest at the end."""
     points, shades = _drawn(states, "axis")
     images = []
@@ -188,7 +188,7 @@ def animation(states: Tensor, path: Path, size: int = 300, frames: int = 36, col
             axes = figure.add_axes((0, 0, 1, 1))
             draw(axes, points[:upto], shades[upto - 1], size=11)
             images.append(look.pixels(figure))
-    palette = images[len(images) // 2].quantize(colours, method=Image.Quantize.MEDIANCUT)
+    palette = _palette(images[len(images) // 2])
     pages = [image.quantize(palette=palette, dither=Image.Dither.NONE) for image in images]
     durations = [700, *[60] * (frames - 2), 1600]
     with replacing(path) as temporary:
@@ -202,3 +202,15 @@ def animation(states: Tensor, path: Path, size: int = 300, frames: int = 36, col
             optimize=True,
         )
     return path
+
+
+def _palette(image: Image.Image, greys: int = 40, hues: int = 24) -> Image.Image:
+    """Colours of the globe, which fill a picture, and of particles and their trails, which do not."""
+    globe = image.quantize(greys, method=Image.Quantize.MEDIANCUT).getpalette()
+    assert globe is not None
+    full = 255 * look.hue(np.arange(hues) / hues)[:, :3]
+    trails = 0.5 * full + 0.5 * 232
+    numbers = globe[: 3 * greys] + [round(float(v)) for v in np.concatenate([full, trails]).flatten()]
+    palette = Image.new("P", (1, 1))
+    palette.putpalette(numbers)
+    return palette
