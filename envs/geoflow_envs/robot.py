@@ -183,6 +183,8 @@ _DH = (
 )
 _FLANGE, _TCP = 0.107, 0.1034  # flange from the last joint, TCP from the flange [m]
 MAX_JOINT_JUMP = 0.7  # between neighbouring poses of a path [rad]; more means near a singularity
+MAX_STOPS = 4096  # of paths, remembered
+MAX_IK_STEP = 0.3  # of a joint in one iteration [rad]
 _DAMPING = 1e-4 * np.eye(6)
 SERVO_LAG = 0.02  # of the arm behind its target [s], about the free hand's
 _STIFFNESS = (3000, 3000, 3000, 2500, 2000, 1500, 1000)  # position gains [N m/rad]
@@ -264,32 +266,44 @@ class PandaRobot(Robot):
         self.lead = np.maximum(damping / gain - SERVO_LAG, 0.0)
         self.angles = self.home.copy()
         self.outer_links = np.array([model.body(f"link{i}").id for i in (4, 5, 6, 7)])
+        self._stops: dict[bytes, tuple[Array, bool, Array]] = {}
         self._scratch = mujoco.MjData(model)
         self._jacobian = np.zeros((6, model.nv))
 
     def inverse_kinematics(
-        self, T_w_tcp: Array, start: Array, iterations: int = 12, accuracy: float = 1e-5, margin: float = 0.02
+        self,
+        T_w_tcp: Array,
+        start: Array,
+        iterations: int = 12,
+        accuracy: float = 1e-5,
+        margin: float = 0.02,
+        leans: int | None = None,
     ) -> tuple[Array, bool]:
         """Joint angles that put the TCP at a pose, from a warm start; the null space leans to `home`.
 
-        dq = J^T (J J^T + lambda I)^-1 (e - J l) + l with l = (home - q) / 20; a joint at its limit (less `margin`
-        [rad]) is taken out, and the others do its part. True when within 1 mm and 0.01 rad.
+        dq = J^T (J J^T + lambda I)^-1 (e - J l) + l with l = (home - q) / 20, in the first `leans` iterations or all,
+        then l = 0; a joint at its limit (less `margin` [rad]) is taken out, and the others do its part. True when
+        within 1 mm and 0.01 rad.
         """
         low, high = self.limits[0] + margin, self.limits[1] - margin
         q = start.copy()
         error = self._error(T_w_tcp, q)
-        for _ in range(iterations):
+        for iteration in range(iterations):
             if np.abs(error).max() < accuracy:
                 break
             mujoco.mj_comPos(self.model, self._scratch)
             mujoco.mj_jacBody(self.model, self._scratch, self._jacobian[:3], self._jacobian[3:], self.hand)
             J, lean = self._jacobian[:, self.dofs], (self.home - q) / 20
+            if leans is not None and iteration >= leans:
+                lean[:] = 0.0
             dq = _damped_step(J, error, lean)
             blocked = ((q <= low) & (dq < 0)) | ((q >= high) & (dq > 0))
             if blocked.any():
                 J[:, blocked], lean[blocked] = 0.0, 0.0
                 dq = _damped_step(J, error, lean)
-            q = np.clip(q + np.clip(dq, -0.3, 0.3), low, high)
+            # np.clip, which takes several times as long for seven numbers.
+            dq = np.minimum(np.maximum(dq, -MAX_IK_STEP), MAX_IK_STEP)
+            q = np.minimum(np.maximum(q + dq, low), high)
             error = self._error(T_w_tcp, q)
         return q, poses.norm(error[:3]) < 1e-3 and poses.norm(error[3:]) < 1e-2
 
@@ -307,7 +321,8 @@ class PandaRobot(Robot):
 
     def _follow(self, data: mujoco.MjData, start: Array) -> None:
         before = self.angles
-        self.angles, _ = self.inverse_kinematics(self.target, before)
+        # Leaning moves the TCP, in second order, and so keeps the iteration from ending.
+        self.angles, _ = self.inverse_kinematics(self.target, before, leans=4)
         step = self.angles - before
         for block in range(1, BLOCKS + 1):
             data.ctrl[self.servos] = before + step * (block / BLOCKS) + step * CONTROL_HZ * self.lead
@@ -317,13 +332,25 @@ class PandaRobot(Robot):
         q = self.angles
         for T in path:
             before = q
-            q, reached = self.inverse_kinematics(T, q, accuracy=1e-3, margin=0.1)
+            q, reached, links = self._stop(T, q)
             if not reached or np.abs(q - before).max() > MAX_JOINT_JUMP:
                 return False
-            links = self._scratch.xpos[self.outer_links]
             if any(_nearest(links, point) < CLEARANCE for point in np.atleast_2d(obstacle)):
                 return False
         return True
+
+    def _stop(self, T_w_tcp: Array, start: Array) -> tuple[Array, bool, Array]:
+        """Joint angles at a pose of a path, whether it is reached, positions of the outer links (4, 3).
+
+        Kept, for the ways to do one scene begin alike.
+        """
+        key = T_w_tcp.tobytes() + start.tobytes()
+        if key not in self._stops:
+            if len(self._stops) >= MAX_STOPS:
+                self._stops.clear()
+            q, reached = self.inverse_kinematics(T_w_tcp, start, accuracy=1e-3, margin=0.1)
+            self._stops[key] = q, reached, self._scratch.xpos[self.outer_links]
+        return self._stops[key]
 
 
 def _nearest(points: Array, obstacle: Array) -> float:
