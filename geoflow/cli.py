@@ -508,6 +508,129 @@ class BenchEnv:
         )
 
 
+@dataclass(frozen=True)
+class Scene:
+    """Which task to look at, by its short name or its gymnasium id."""
+
+    level: int | None = None
+    """The rung of the task's ladder; the task's own by default."""
+    robot: str | None = None
+    """free or panda; the task's own by default."""
+    env_kwargs: tuple[str, ...] = ()
+    """What else it is made with, as in --env-kwargs split=range."""
+    screen: str = "auto"
+    """auto, window (MuJoCo's viewer), browser (viser)."""
+    port: int = 8080
+    """Of the page in the browser."""
+
+    def kwargs(self) -> dict[str, Any]:
+        """What to make the task with."""
+        chosen = {"level": self.level, "robot": self.robot}
+        return {key: x for key, x in chosen.items() if x is not None} | _from_words(self.env_kwargs)
+
+
+@dataclass(frozen=True)
+class View:
+    """Watch a task being done by its expert or a trained policy: in a window, in a browser, or as a film."""
+
+    summary: ClassVar[str] = "watch a task: in a window, in a browser, or as a film"
+    example: ClassVar[str] = "geoflow view TiltedPegInsert --level 2 --robot panda --out film.mp4"
+
+    task: Annotated[Positional[str], arg(metavar="TASK")]
+    """A short name such as TiltedPegInsert, or a gymnasium id."""
+    scene: Annotated[Scene, Flat] = field(default_factory=Scene)
+    policy: Path | None = None
+    """A run folder; default: the task's expert."""
+    out: Path | None = None
+    """A film to make instead of showing it, .mp4 or .gif."""
+    episodes: int = 0
+    """How many; 0 means one on film, and as many as are watched on a screen."""
+    seed: int = 0
+    """Of the first scene."""
+    speed: float = 1.0
+    """1 for real time."""
+    camera: str = "front"
+    """Of a film: front, side, wrist."""
+    size: tuple[int, int] = (640, 480)
+    """Width and height of a film."""
+    choice: str = "greedy"
+    """Of the expert: greedy or random."""
+    execute: int | None = None
+    """Steps of a chunk executed before the next; the policy's own by default."""
+    nfe: int | None = None
+    """Network evaluations a chunk; the policy's own by default."""
+    device: str = "cpu"
+    """Of the policy: auto, cpu, cuda, ..."""
+
+    @classmethod
+    def defaults(cls, config: Config) -> View:
+        """A task must be given."""
+        return cls(task=tyro.MISSING)
+
+    def run(self) -> Path | None:
+        """Show it."""
+        from geoflow.experiments.devices import resolve_device
+        from geoflow.experiments.viewing import view
+
+        try:
+            return view(
+                self.task,
+                self.scene.kwargs(),
+                policy=self.policy,
+                out=self.out,
+                screen=self.scene.screen,
+                episodes=self.episodes,
+                seed=self.seed,
+                speed=self.speed,
+                camera=self.camera,
+                size=self.size,
+                choice=self.choice,
+                execute=self.execute,
+                nfe=self.nfe,
+                device=resolve_device(self.device),
+                port=self.scene.port,
+            )
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt("left.") from None
+
+
+@dataclass(frozen=True)
+class Teleop:
+    """Do a task with the keyboard and record what succeeds; the same command adds to the file."""
+
+    summary: ClassVar[str] = "do a task with the keyboard and record demonstrations"
+    example: ClassVar[str] = "geoflow teleop TiltedPegInsert --level 0 --out demos/mine.h5"
+
+    task: Annotated[Positional[str], arg(metavar="TASK")]
+    """A short name such as TiltedPegInsert, or a gymnasium id."""
+    scene: Annotated[Scene, Flat] = field(default_factory=Scene)
+    out: Path = Path("demos/mine.h5")
+    """The demonstration file."""
+    seed: int = 0
+    """Attempt i is reset with seed * 10 000 + i."""
+
+    @classmethod
+    def defaults(cls, config: Config) -> Teleop:
+        """A task must be given."""
+        return cls(task=tyro.MISSING)
+
+    def run(self) -> Path | None:
+        """Record."""
+        from geoflow.experiments.teleoperation import teleoperate
+
+        try:
+            return teleoperate(
+                self.task,
+                self.scene.kwargs(),
+                out=self.out,
+                screen=self.scene.screen,
+                seed=self.seed,
+                port=self.scene.port,
+            )
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(f"left; what was saved is in {self.out}.") from None
+
+
 COMMANDS: dict[str, type[Any]] = {
     "demo": Demo,
     "collect": Collect,
@@ -517,6 +640,8 @@ COMMANDS: dict[str, type[Any]] = {
     "evaluate": Evaluate,
     "compare": Compare,
     "export": Export,
+    "view": View,
+    "teleop": Teleop,
     "bench lie": BenchLie,
     "bench train": BenchTrain,
     "bench env": BenchEnv,
@@ -644,6 +769,7 @@ _EXTRAS = {
         "tensorboard",
         "tqdm",
     ),
+    "view": ("viser",),
     "export": ("onnx", "onnxscript", "onnxruntime"),
     "formats": ("pyarrow", "zarr", "numcodecs", "imageio_ffmpeg"),
 }
