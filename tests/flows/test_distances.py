@@ -92,5 +92,5 @@ def test_bad_input_is_told():
         mmd(space, x[:1], x[:1])
     with pytest.raises(ValueError, match="bandwidth=0"):
         mmd(space, x, x, bandwidth=0)
-    with pytest.raises(ValueError, match="order=0.5"):
+    with pytest.raises(ValueError, match=r"order=0\.5"):
         wasserstein(space, x, x, order=0.5)
