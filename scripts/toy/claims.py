@@ -20,6 +20,7 @@ ONE_STEP = (
     "meanflow",
     "meanflow_ot",
     "meanflow_taught",
+    "meanflow_pairs",
     "consistency",
     "shortcut",
     "shortcut_taught",

@@ -276,16 +276,19 @@ def _pairs(problem: Problem, flow: flows.Flow, name: str) -> Callable[[int, torc
     return batch
 
 
-def _reflow(problem: Problem, source: str, times: flows.Times = flows.uniform_times) -> Learner:
+def _on_pairs(problem: Problem, flow: flows.Flow, source: str) -> Learner:
     """A flow trained on the pairs of another, with the same network to begin with."""
     batch = _pairs(problem, plain(problem), source)
-    flow = flows.Flow(problem.space, times=times)
 
     def loss(net: StackedMLP, x_1: Tensor, cond: Tensor | None, generator: torch.Generator) -> Tensor:
         start, end, cond = batch(len(x_1) // net.seeds, generator)
         return flow.loss(net, end, cond, x_0=start, generator=generator)
 
     return replace(of_flow(flow, problem.space), loss=loss)
+
+
+def _reflow(problem: Problem, source: str, times: flows.Times = flows.uniform_times) -> Learner:
+    return _on_pairs(problem, flows.Flow(problem.space, times=times), source)
 
 
 def _few_steps(problem: Problem, steps: int, source: str) -> Learner:
@@ -639,6 +642,15 @@ _ROWS = [
         lambda p: _taught(p, flows.MeanFlow),
         source="plain",
         sets=GROUPS,
+    ),
+    Method(
+        "meanflow_pairs",
+        "few steps",
+        "average velocities on reflow's pairs, beginning as its network",
+        lambda p: replace(_on_pairs(p, flows.MeanFlow(p.space), "reflow"), log_prob=None),
+        source="reflow",
+        warm=True,
+        sets=CURVED,
     ),
     flow_row(
         "shortcut",

@@ -60,6 +60,23 @@ class StackedMLP(nn.Module):
             x = y if i == last else nn.functional.silu(y) + (x if i else 0)
         return x.transpose(0, 1).flatten(0, 1)
 
+    @torch.no_grad()
+    def begin_as(self, other: StackedMLP) -> None:
+        """Take over the weights of ``other``; inputs of a second time, where only this one has it, weigh nothing."""
+        for mine, theirs in zip(
+            [*self.weights[1:], *self.biases], [*other.weights[1:], *other.biases], strict=True
+        ):
+            mine.copy_(theirs)
+        n, known = len(self.frequencies), other.weights[0]
+        features = known.shape[1] - 2 * n - other.tags
+        shared = [*range(features + n)]  # features, cosines of t
+        enter = self.weights[0]
+        times = (enter.shape[1] - features - self.tags) // (2 * n)
+        shared += range(features + times * n, features + (times + 1) * n)  # sines of t
+        shared += range(enter.shape[1] - self.tags, enter.shape[1])
+        enter.zero_()
+        enter[:, shared] = known
+
     def seed(self, index: int) -> StackedMLP:
         """The network of one seed, a copy."""
         one = StackedMLP.__new__(StackedMLP)

@@ -130,7 +130,7 @@ class Study:
             net = self._blank(toy, learner)
             if method.warm:
                 assert cell.source is not None
-                net.load_state_dict(self.network(cell.source).state_dict())
+                net.begin_as(self.network(cell.source))
             net = train(net, learner.loss, problem.data, self.budget, modes=learner.tokens > 0)
             with replacing(self.weights(cell)) as temporary:
                 save_file({name: value.contiguous() for name, value in net.state_dict().items()}, temporary)
