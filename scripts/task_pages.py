@@ -121,10 +121,11 @@ def overview(tasks: list[dict[str, Any]]) -> str:
 
 def success(names: list[str]) -> str:
     """The expert's success, for each task that was measured."""
-    parts = [
-        "Scenes that training and evaluation never see; 95 % Wilson intervals. `python scripts/expert_success.py TASK`."
-    ]
-    parts.append("Modes: how often each right end was reached, of the successes.\n")
+    note = (
+        "Fresh seeds, from 100 000 on; 95 % Wilson intervals; modes: how often each right end was reached, of the "
+        "successes. `python scripts/expert_success.py TASK` measures; each file in `docs/results` holds its command "
+        "and versions.\n"
+    )
     rows = []
     for name in names:
         records = measured(name)
@@ -147,7 +148,7 @@ def success(names: list[str]) -> str:
                 ]
             )
     head = ["task", "robot", "level", "scenes", "success", "95 %", "modes", "failures", "steps (median)"]
-    return "\n".join(parts) + "\n" + table(head, rows)
+    return note + "\n" + table(head, rows)
 
 
 def measured(name: str) -> list[dict[str, Any]]:
@@ -182,11 +183,10 @@ def cost() -> str:
         "frame_ms": ("84-pixel frame [ms]", lambda x: f"{x:.1f}"),
         "cpu_minutes_per_1000": ("CPU minutes for 1000 demonstrations", lambda x: f"{x:.1f}"),
     }
-    head = [
-        "task",
-        "robot",
-        *(f"{name} ({goals[key]})" if key in goals else name for key, (name, _) in columns.items()),
-    ]
+    head = ["task", "robot"]
+    for key, (name, form) in columns.items():
+        sign, _, goal = goals.get(key, "").partition(" ")
+        head.append(f"{name} ({sign} {form(float(goal))})" if goal else name)
     rows = []
     for record in content["records"]:
         row = [short(record["task"]), record["robot"]]

@@ -75,7 +75,7 @@ def test_a_missed_goal_is_bold_and_what_is_not_measured_says_so(pages: Any, tmp_
     (tmp_path / "bench_env.json").write_text(json.dumps(content))
     row = pages.cost().splitlines()[-1]
     assert row == "| Peg | free | 725 | 7 | **7.2** | 7 | 7.250 | - | 7.2 |"
-    assert "reset [ms] (<= 5)" in pages.cost()
+    assert "reset [ms] (<= 5.0)" in pages.cost()
 
 
 def test_the_picture_is_there_and_small(pages: Any):
