@@ -265,3 +265,26 @@ def network(space, width=64):
             return self.net(features[:, None], times, features.new_zeros(len(features), 0))[:, 0]
 
     return Points()
+
+
+@pytest.mark.parametrize("kind", [MeanFlow, Shortcut, Consistency])
+def test_a_convolution_learns_in_bfloat16(kind):
+    """A training step under autocast has the gradient of one in float32, to the rounding of bfloat16."""
+    torch.manual_seed(0)
+    space = gf.SE3()
+    conv = torch.nn.Conv1d(space.feature_dim + 2, space.tangent_dim, 3, padding=1)
+
+    def net(features, t, cond):
+        times = t[:, None].expand(-1, features.shape[1], -1)
+        return conv(torch.cat([features, times], -1).transpose(1, 2)).transpose(1, 2)
+
+    x_1 = gf.WrappedGaussian(space, scale=0.5).sample((64, 4), torch.Generator().manual_seed(1))
+    gradients = []
+    for enabled in (False, True):
+        conv.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            loss = kind(space).loss(net, x_1, generator=torch.Generator().manual_seed(2)).mean()
+        loss.backward()
+        assert conv.weight.grad is not None
+        gradients.append(conv.weight.grad.flatten().clone())
+    assert torch.nn.functional.cosine_similarity(*gradients, dim=0) > 0.99

@@ -45,7 +45,9 @@ class MeanFlow(FlowMap):
             return self.average_velocity(net, self.space.exp(x_t, step * v), t + step, r, cond)
 
         zero = torch.zeros((), dtype=x_t.dtype, device=x_t.device)
-        u, slope = torch.func.jvp(along, (zero,), (torch.ones_like(zero),))[:2]
+        # In full precision: autocast does not cast dual numbers, which convolutions then refuse.
+        with torch.autocast(x_t.device.type, enabled=False):
+            u, slope = torch.func.jvp(along, (zero,), (torch.ones_like(zero),))[:2]
         with torch.no_grad():
             target = mean_velocity(self.space, u, v, slope, over_inner(r - t, x_t).unsqueeze(-1))
         return u, target, t
