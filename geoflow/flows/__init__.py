@@ -3,6 +3,7 @@
 from geoflow.flows.couplings import Coupling, independent
 from geoflow.flows.diffusion import GroupDiffusion
 from geoflow.flows.discrete import DiscreteFlow
+from geoflow.flows.distances import mmd, wasserstein
 from geoflow.flows.flow import Flow
 from geoflow.flows.flow_maps import Consistency, FlowMap, MeanFlow, Shortcut
 from geoflow.flows.guidance import drop_condition, guided
@@ -99,10 +100,12 @@ __all__ = [
     "learned_score",
     "log_prob",
     "midpoint",
+    "mmd",
     "rkmk3",
     "rkmk4",
     "sample_bridge",
     "sample_sde",
     "score_loss",
     "uniform_times",
+    "wasserstein",
 ]
