@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -57,6 +58,8 @@ def train(config: Config, out: Path, seed: int = 0, device: str = "auto", *, res
     settings = config.train
     device = resolve_device(device)
     precision = mixed_precision(settings.precision, device)
+    # It keeps its first precision for the whole process, which may have trained something else before.
+    AcceleratorState._reset_state()
     accelerator = Accelerator(cpu=device == "cpu", mixed_precision=precision)
     run = _Run(out, config, seed, resume)
     if run.finished:

@@ -245,3 +245,12 @@ def test_demonstrations_of_another_task_are_refused(demos, tmp_path):
     config = replace(small(demos), env=EnvConfig("tests/Other-v0"))
     with pytest.raises(DemonstrationError, match=r"recorded in tests/Walk-v0, but tests/Other-v0"):
         train(config, tmp_path / "run", device="cpu")
+
+
+def test_trainings_of_one_process_may_differ_in_precision(demos, tmp_path):
+    """accelerate keeps the first precision of a process; a training takes its own."""
+    for i, precision in enumerate(("float32", "bfloat16", "float32")):
+        run = train(small(demos, steps=1, precision=precision), tmp_path / str(i), device="cpu")
+        assert json.loads((run / "config.json").read_text())["config"]["train"]["precision"] == precision
+    first, last = (load_file(tmp_path / i / "model.safetensors") for i in ("0", "2"))
+    assert_same(first, last)
