@@ -1,7 +1,7 @@
 """The study: methods x tasks x training seeds on the same demonstrations, budget and scenes; it resumes.
 
     python scripts/study.py --tasks demo peg_long --methods se3_flow euclidean_flow ddpm regression --seeds 0 1 2
-    python scripts/study.py --quick --out /tmp/study           # everything tiny: does it run here?
+    python scripts/study.py --quick --out runs/try             # everything tiny: does it run here?
 
 A task is a file of configs/env, a method one of configs/policy. What is collected, trained or evaluated already is
 skipped, what was interrupted goes on. Writes report.html for each task, and over all table.md and results.json: success
