@@ -21,7 +21,13 @@ EPISODES_FOR_A_CLAIM = 100
 BUSY = 1.5
 """Processes a core beyond which a latency is doubtful."""
 
-MANNER = {"execute": "{} steps of a chunk executed", "first_seed": "scenes from seed {}"}
+MANNER = {
+    "execute": "{} steps of a chunk executed",
+    "delay": "{} steps of delay",
+    "manner": "{} execution",
+    "ensemble": "ensemble {}",
+    "first_seed": "scenes from seed {}",
+}
 """How a task was played, where it was played in several manners: results of two of them are not pooled."""
 
 
@@ -240,6 +246,9 @@ def _pooled(task: str, policy: str, members: Sequence[tuple[Run, Record]]) -> Re
         "env_id",
         "env_kwargs",
         "execute",
+        "delay",
+        "manner",
+        "ensemble",
     )
     alike += ("first_seed", "parameters", "device", "hardware", "commit", "versions")
     return {

@@ -141,7 +141,8 @@ def read_evaluation(path: Path) -> list[dict[str, Any]]:
     content = read_json(path)
     if not isinstance(content, dict) or (content.get("format"), content.get("version")) != (FORMAT, VERSION):
         raise ValueError(f"{path} is no evaluation; make one with `geoflow evaluate {path.parent}`.")
-    return content["records"]
+    # Files from before there were delays say only how many steps were executed.
+    return [asdict(Execution(record["execute"])) | record for record in content["records"]]
 
 
 def summary(episodes: list[Episode]) -> dict[str, Any]:
@@ -303,5 +304,4 @@ def _finished(path: Path, weights: str) -> list[dict[str, Any]]:
 
 
 def _identity(record: Mapping[str, Any]) -> _Identity:
-    defaults = asdict(Execution(record["execute"]))  # of files from before there were delays
-    return _Identity(**{name: {**defaults, **record}[name] for name in _Identity.__dataclass_fields__})
+    return _Identity(**{name: record[name] for name in _Identity.__dataclass_fields__})

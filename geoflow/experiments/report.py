@@ -25,6 +25,7 @@ from geoflow.experiments.rollout import Solver
 from geoflow.experiments.stages import Stage
 from geoflow.experiments.video import Clip, NoPictures, Shot, film
 from geoflow.policies.checkpoint import load_policy
+from geoflow.policies.execution import Execution
 
 
 @dataclass(frozen=True)
@@ -386,7 +387,8 @@ def _shots(comparison: Comparison, firsts: Mapping[str, Run]) -> list[Shot]:
 
         def shot(seed: int, run: Run = firsts[policy], env: EnvConfig = env, cell: Record = record) -> Shot:
             solver = Solver(cell["nfe"], cell["solver"])
-            return Shot(str(run.folder), run.policy, env, cell["execute"], solver, seed)
+            execution = Execution(cell["execute"], cell["delay"], cell["manner"], cell["ensemble"])
+            return Shot(str(run.folder), run.policy, env, execution, solver, seed)
 
         episodes = record["episode_records"]
         together.append(shot(episodes[0]["seed"]))

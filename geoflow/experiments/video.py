@@ -24,6 +24,7 @@ from geoflow.experiments.provenance import cores
 from geoflow.experiments.rollout import FAILURES, Solver
 from geoflow.policies.checkpoint import load_policy
 from geoflow.policies.chunking import ChunkBroker
+from geoflow.policies.execution import Execution
 
 WIDTH, HEIGHT = 400, 300
 STRIP_FRAMES, STRIP_HEIGHT = 7, 150
@@ -39,7 +40,7 @@ class Shot:
     run: str
     policy: str
     env: EnvConfig
-    execute: int
+    execution: Execution
     solver: Solver
     seed: int
 
@@ -106,7 +107,7 @@ def _play(env: Any, shot: Shot) -> tuple[list[np.ndarray], str]:
     policy = load_policy(shot.run)
     generator = torch.Generator().manual_seed(shot.seed)
     broker = ChunkBroker(
-        policy, shot.execute, nfe=shot.solver.nfe, solver=shot.solver.name, generator=generator
+        policy, shot.execution, nfe=shot.solver.nfe, solver=shot.solver.name, generator=generator
     )
     obs, info = env.reset(seed=shot.seed)
     frames, steps, over = [_frame(env)], 0, False

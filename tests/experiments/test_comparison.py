@@ -139,6 +139,20 @@ def test_manners_of_playing_are_not_mixed(tmp_path):
     assert {record["episodes"] for record in comparison.records} == {100}
 
 
+def test_a_delay_is_not_mixed_with_none(tmp_path):
+    """Cells of one file that were executed otherwise stand apart, and none counts for another."""
+    run = write_run(tmp_path / "a", SE3_FLOW, 0.9)
+    evaluation = json.loads((run / "eval.json").read_text())
+    evaluation["records"] += [record | {"delay": 6, "manner": "guided"} for record in evaluation["records"]]
+    (run / "eval.json").write_text(json.dumps(evaluation))
+    comparison = read_comparison([run])
+    assert [", ".join(task.split(", ")[-2:]) for task in comparison.tasks] == [
+        "0 steps of delay, naive execution",
+        "6 steps of delay, guided execution",
+    ]
+    assert {record["episodes"] for record in comparison.records} == {100}
+
+
 def test_no_runs_are_refused():
     with pytest.raises(ValueError, match="no runs to compare"):
         read_comparison([])

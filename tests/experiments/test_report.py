@@ -25,6 +25,7 @@ from geoflow.experiments.report import Pictures, render
 from geoflow.experiments.rollout import Solver
 from geoflow.experiments.stages import Stage, Stages
 from geoflow.experiments.video import EVERY, WIDTH, NoPictures, Shot, film
+from geoflow.policies.execution import Execution
 from tests.experiments.conftest import REACH
 from tests.experiments.synthetic import DDPM, EUCLIDEAN_FLOW, SE3_FLOW, write_run
 
@@ -180,7 +181,7 @@ def shot(tmp_path_factory):
     """Twelve steps of an untrained policy at the peg."""
     env = EnvConfig(kwargs={"level": 0, "in_hand": True, "max_episode_steps": 12})
     run = _untrained_run(tmp_path_factory.mktemp("film"), env)
-    return Shot(str(run), "SE(3) flow", env, 8, Solver(1, "euler"), 1_000_000)
+    return Shot(str(run), "SE(3) flow", env, Execution(8), Solver(1, "euler"), 1_000_000)
 
 
 @pytest.mark.slow
