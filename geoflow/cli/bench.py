@@ -1,0 +1,140 @@
+"""`geoflow bench lie`, `geoflow bench train` and `geoflow bench env`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, ClassVar
+
+from tyro.conf import Positional, arg
+
+from geoflow.experiments.config import Config
+
+
+@dataclass(frozen=True)
+class BenchLie:
+    """Time the group operations, forward and backward, and measure their error in float32."""
+
+    summary: ClassVar[str] = "time and error of the group operations"
+    example: ClassVar[str] = "geoflow bench lie --batch 4096"
+
+    batch: int = 4096
+    """Poses in a batch."""
+    repeats: int = 50
+    """Timed calls of each operation."""
+    out: Path = Path("runs/bench/lie.json")
+    """The JSON file."""
+    seed: int = 0
+    """Of the poses."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1, ..."""
+
+    @classmethod
+    def defaults(cls, config: Config) -> BenchLie:
+        """As declared."""
+        return cls()
+
+    def run(self) -> Path:
+        """Run the benchmark."""
+        from geoflow.experiments.bench import bench_lie
+        from geoflow.experiments.devices import resolve_device
+
+        return bench_lie(self.out, self.batch, self.repeats, self.seed, resolve_device(self.device))
+
+
+@dataclass(frozen=True)
+class BenchTrain:
+    """Time a training step with each option of the flow toolbox, relative to the plain flow."""
+
+    summary: ClassVar[str] = "what each option of the toolbox costs a training step"
+    example: ClassVar[str] = "geoflow bench train --backbone unet --repeats 5"
+
+    backbone: str = "mlp"
+    """The policy's network: mlp, unet, ..."""
+    batch: int = 256
+    """Chunks a step."""
+    width: int = 512
+    """Channels of the network."""
+    depth: int = 4
+    """Blocks of the network."""
+    repeats: int = 20
+    """Timed rounds."""
+    precision: str = "auto"
+    """auto, float32 or bfloat16, as for training."""
+    out: Path = Path("runs/bench/train.json")
+    """The JSON file."""
+    seed: int = 0
+    """Of chunks and weights."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1, ..."""
+
+    @classmethod
+    def defaults(cls, config: Config) -> BenchTrain:
+        """As declared."""
+        return cls()
+
+    def run(self) -> Path:
+        """Run the benchmark."""
+        from geoflow.experiments.bench_training import bench_train
+        from geoflow.experiments.devices import resolve_device
+
+        device = resolve_device(self.device)
+        return bench_train(
+            self.out,
+            self.backbone,
+            self.batch,
+            self.width,
+            self.depth,
+            self.repeats,
+            self.seed,
+            device,
+            self.precision,
+        )
+
+
+@dataclass(frozen=True)
+class BenchEnv:
+    """Measure tasks against raw physics of the same model: env steps, expert, reset, observation, frame, collection.
+
+    Times are CPU times of one process; figures that miss their goals carry a "!".
+    """
+
+    summary: ClassVar[str] = "what a task costs against raw MuJoCo physics"
+    example: ClassVar[str] = "geoflow bench env TiltedPegInsert --robots panda"
+
+    tasks: Annotated[Positional[tuple[str, ...]], arg(metavar="TASK...")] = ()
+    """Short names or gymnasium ids; all tasks by default."""
+    robots: tuple[str, ...] = ("free", "panda")
+    """Those of them that a task takes."""
+    level: int = 1
+    """The rung of the tasks' ladders."""
+    episodes: int = 20
+    """Played by the expert."""
+    resets: int = 50
+    """Timed."""
+    frames: bool = True
+    """Render too; --no-frames where there is no OpenGL."""
+    out: Path = Path("runs/bench/env.json")
+    """The JSON file."""
+    seed: int = 0
+    """Of the first scene."""
+
+    @classmethod
+    def defaults(cls, config: Config) -> BenchEnv:
+        """As declared."""
+        return cls()
+
+    def run(self) -> Path:
+        """Run the benchmark."""
+        from geoflow.experiments.bench_env import bench_env
+
+        return bench_env(
+            self.out,
+            self.tasks,
+            self.robots,
+            self.level,
+            self.episodes,
+            self.resets,
+            self.seed,
+            self.frames,
+        )

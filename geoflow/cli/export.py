@@ -1,0 +1,45 @@
+"""`geoflow export`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, ClassVar
+
+import tyro
+from tyro.conf import Positional, arg
+
+from geoflow.cli.options import show
+from geoflow.experiments.config import Config
+
+
+@dataclass(frozen=True)
+class Export:
+    """Write the whole sampler of a trained flow policy, from observation and noise to chunk, as one graph.
+
+    What the graph gives is compared with the policy before the file is kept. See scripts/robot_loop.py for the
+    robot's side, which needs onnxruntime and numpy only.
+    """
+
+    summary: ClassVar[str] = "a trained policy as an ONNX or torch.export graph"
+    example: ClassVar[str] = "geoflow export runs/peg_se3 --out policy.onnx --nfe 4"
+
+    run_folder: Annotated[Positional[Path], arg(metavar="RUN")]
+    """The run folder."""
+    out: Path = Path("policy.onnx")
+    """The file: .onnx for onnxruntime, .pt2 for torch.export.load."""
+    nfe: int = 0
+    """Network evaluations a chunk, fixed in the graph; 0 means the policy's own."""
+
+    @classmethod
+    def defaults(cls, config: Config) -> Export:
+        """A run must be given."""
+        return cls(run_folder=tyro.MISSING)
+
+    def run(self) -> Path:
+        """Export."""
+        from geoflow.policies.checkpoint import load_policy
+        from geoflow.policies.export import export
+
+        show(**export(load_policy(self.run_folder), self.out, self.nfe or None))
+        return self.out
