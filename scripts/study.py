@@ -1,11 +1,15 @@
 """The study: methods x tasks x training seeds on the same demonstrations, budget and scenes; it resumes.
 
-    python scripts/study.py --tasks demo peg_long --methods se3_flow euclidean_flow ddpm regression --seeds 0 1 2
+    python scripts/study.py --rates 1e-3 2e-3 4e-3 --seeds 0 --out runs/rates   # which learning rate suits each method
+    python scripts/study.py --tasks peg_study half_turn --methods se3_flow euclidean_flow ddpm regression --seeds 0 1 2
     python scripts/study.py --quick --out runs/try             # everything tiny: does it run here?
 
 A task is a file of configs/env, a method one of configs/policy. What is collected, trained or evaluated already is
 skipped, what was interrupted goes on. Writes report.html for each task, and over all table.md and results.json: success
 pooled over the seeds with a 95 % Wilson interval, and each seed's own.
+
+Learning rates are compared on development scenes, which are neither those of demonstrations nor those of evaluations,
+so that no method is chosen by the scenes it is judged on.
 """
 
 from __future__ import annotations
@@ -34,6 +38,7 @@ from geoflow.experiments.training import train
 
 METHODS = ("se3_flow", "euclidean_flow", "ddpm", "regression")
 DIFFUSION_NFES = (10, 16)
+DEVELOPMENT_SEED = 900_000  # of the first scene that settings are compared on
 QUICK = {
     "collect.episodes": 4,
     "train.steps": 4,
@@ -50,6 +55,7 @@ def study(
     methods: list[str],
     seeds: list[int],
     *,
+    rates: list[float] | None = None,
     steps: int | None = None,
     device: str = "auto",
     quick: bool = False,
@@ -61,6 +67,8 @@ def study(
         tasks: Names of files in configs/env.
         methods: Names of files in configs/policy.
         seeds: Of trainings; demonstrations and scenes are the same for all.
+        rates: Learning rates to compare, on development scenes; the configurations' own, on the held-out ones, by
+            default.
         steps: Optimiser steps of every training; the task's own by default.
         device: auto, cpu, cuda, ...
         quick: Everything tiny.
@@ -70,33 +78,41 @@ def study(
     """
     device = resolve_device(device)
     records = []
-    jobs = [(task, method, seed) for task in tasks for seed in seeds for method in methods]
-    for task, method, seed in bar(jobs, desc="study", unit="run"):
-        config = settings(out, task, method, steps, quick)
+    runs: dict[str, list[Path]] = defaultdict(list)
+    jobs = [
+        (task, method, rate, seed)
+        for task in tasks
+        for seed in seeds
+        for method in methods
+        for rate in rates or [None]
+    ]
+    for task, method, rate, seed in bar(jobs, desc="study", unit="run"):
+        config = settings(out, task, method, rate, steps, quick)
         demonstrations = Path(config.train.demos)
         if not demonstrations.exists():
             collect(config.env, config.collect, demonstrations, 0)
-        run = out / task / f"{method}_{seed}"
+        run = out / task / "_".join([method, *([f"{rate:g}"] if rate else []), str(seed)])
+        runs[task].append(run)
         train(config, run, seed, device)
+        facts = {"task": task, "method": method, "rate": config.train.learning_rate, "training_seed": seed}
         records += [
-            {"task": task, "method": method, "training_seed": seed, **plain(record)}
-            for record in read_evaluation(evaluate(run, config.evaluate, device))
+            facts | plain(record) for record in read_evaluation(evaluate(run, config.evaluate, device))
         ]
         write_json(out / "results.json", records)
     for task in tasks:
-        runs = [out / task / f"{method}_{seed}" for method in methods for seed in seeds]
-        comparison = read_comparison(runs)
+        comparison = read_comparison(runs[task])
         pictures = take_pictures(comparison, videos=False)
         write_text(out / task / "report.html", render(comparison, pictures, [], [" ".join(sys.argv)]))
     write_text(out / "table.md", table(records))
     return out / "table.md"
 
 
-def settings(out: Path, task: str, method: str, steps: int | None, quick: bool) -> Config:
+def settings(out: Path, task: str, method: str, rate: float | None, steps: int | None, quick: bool) -> Config:
     """One training's configuration; diffusion is also judged at 16 evaluations, and always at 100."""
     folder = configs_folder()
     changes: dict[str, Any] = {"train.demos": str(out / task / "demonstrations.h5")}
     changes |= {"train.steps": steps} if steps else {}
+    changes |= {"train.learning_rate": rate, "evaluate.first_seed": DEVELOPMENT_SEED} if rate else {}
     config = load(
         [folder / "env" / f"{task}.yaml", folder / "policy" / f"{method}.yaml"],
         changes | (QUICK if quick else {}),
@@ -115,19 +131,21 @@ def table(records: list[dict[str, Any]]) -> str:
     """Markdown: one row for each task, method and solver, pooled over the seeds."""
     cells = defaultdict(list)
     for record in records:
-        cells[record["task"], record["method"], record["solver"], record["nfe"]].append(record)
+        key = record["task"], record["method"], record["rate"], record["solver"], record["nfe"]
+        cells[key].append(record)
     lines = [
-        "| task | method | solver | NFE | success, % | 95 % interval | seeds | ms a chunk | training, min |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| task | method | learning rate | solver | NFE | success, % | 95 % interval | seeds | ms a chunk | "
+        "training, min |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
-    for (task, method, solver, nfe), found in cells.items():
+    for (task, method, rate, solver, nfe), found in cells.items():
         successes, episodes = sum(r["successes"] for r in found), sum(r["episodes"] for r in found)
         low, high = wilson_interval(successes, episodes)
         each = ", ".join(f"{100 * r['success_rate']:.0f}" for r in found)
         latency = statistics.median(r["latency_ms_median"] for r in found)
         minutes = statistics.median(r["train_seconds"] or 0.0 for r in found) / 60
         lines.append(
-            f"| {task} | {method} | {solver} | {nfe} | {100 * successes / episodes:.1f} | "
+            f"| {task} | {method} | {rate:g} | {solver} | {nfe} | {100 * successes / episodes:.1f} | "
             f"[{100 * low:.0f}, {100 * high:.0f}] | {each} | {latency:.1f} | {minutes:.1f} |"
         )
     return "\n".join(lines) + "\n"
@@ -138,9 +156,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--tasks", nargs="+", default=["demo", "peg_long"], metavar="TASK")
+    parser.add_argument("--tasks", nargs="+", default=["peg_study", "half_turn"], metavar="TASK")
     parser.add_argument("--methods", nargs="+", default=list(METHODS), metavar="METHOD")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="SEED")
+    parser.add_argument(
+        "--rates", nargs="+", type=float, metavar="RATE", help="compare learning rates on development scenes"
+    )
     parser.add_argument(
         "--steps", type=int, help="optimiser steps of every training; default: the task's own"
     )
@@ -148,7 +169,11 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="everything tiny")
     parser.add_argument("--out", type=Path, default=Path("runs/study"))
     a = parser.parse_args()
-    print(study(a.out, a.tasks, a.methods, a.seeds, steps=a.steps, device=a.device, quick=a.quick))
+    print(
+        study(
+            a.out, a.tasks, a.methods, a.seeds, rates=a.rates, steps=a.steps, device=a.device, quick=a.quick
+        )
+    )
 
 
 if __name__ == "__main__":
