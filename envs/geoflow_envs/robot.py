@@ -1,11 +1,11 @@
-"""Two embodiments, one controller: a free gripper (mocap + weld) and a 7-DoF arm (DH table, damped IK)."""
+"""Embodiments, one controller: free grippers (mocap + weld), one or two, and a 7-DoF arm (DH table, damped IK)."""
 
 # pyright: reportAttributeAccessIssue=false
 # (MuJoCo's functions live in a compiled module without stubs.)
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from math import cos, pi, sin
 
 import mujoco
@@ -41,25 +41,31 @@ def _finger(name: str, side: int) -> str:
     return f'<body name="{name}" gravcomp="1">{joint}{shaft}{pad}</body>'
 
 
-# The wrist camera looks over the hand at the finger tips; its upper edge is the hand's x.
-_WRIST_CAMERA = '<camera name="wrist" pos=".075 0 -.095" xyaxes="0 1 0 .848 0 .530" fovy="75"/>'
+def _hand(side: str = "") -> str:
+    """A hand's geoms, camera and fingers; `side` ends their names.
 
-# The hand's frame is the TCP: z points out of the hand (approach), y is the direction the fingers close in.
-_HAND = (
-    _WRIST_CAMERA
-    + box((0.022, 0.055, 0.022), (0, 0, -0.078), material="shell", mass=0.45, **_ROBOT)
-    + box((0.023, 0.040, 0.006), (0, 0, -0.054), material="joint", class_="visual")
-    + '<geom type="cylinder" size=".030 .012" pos="0 0 -.112" material="joint" class="visual"/>'
-    + _finger("finger_left", 1)
-    + _finger("finger_right", -1)
-)
-_GRIPPER_SECTIONS = (
-    '<tendon><fixed name="grip"><joint joint="finger_left" coef=".5"/>'
-    '<joint joint="finger_right" coef=".5"/></fixed></tendon>',
-    '<equality><joint joint1="finger_right" joint2="finger_left" solref=".005 1"/></equality>',
-    f'<actuator><position name="grip" tendon="grip" kp="2000" ctrlrange="{-SQUEEZE} {MAX_OPENING}" '
-    'forcerange="-80 80"/></actuator>',
-)
+    Its frame is the TCP: z points out of the hand (approach), y is the direction the fingers close in.
+    """
+    return (
+        # The wrist camera looks over the hand at the finger tips; its upper edge is the hand's x.
+        f'<camera name="wrist{side}" pos=".075 0 -.095" xyaxes="0 1 0 .848 0 .530" fovy="75"/>'
+        + box((0.022, 0.055, 0.022), (0, 0, -0.078), material="shell", mass=0.45, **_ROBOT)
+        + box((0.023, 0.040, 0.006), (0, 0, -0.054), material="joint", class_="visual")
+        + '<geom type="cylinder" size=".030 .012" pos="0 0 -.112" material="joint" class="visual"/>'
+        + _finger(f"finger_left{side}", 1)
+        + _finger(f"finger_right{side}", -1)
+    )
+
+
+def _gripper_sections(side: str = "") -> tuple[str, ...]:
+    left, right, grip = f"finger_left{side}", f"finger_right{side}", f"grip{side}"
+    return (
+        f'<tendon><fixed name="{grip}"><joint joint="{left}" coef=".5"/>'
+        f'<joint joint="{right}" coef=".5"/></fixed></tendon>',
+        f'<equality><joint joint1="{right}" joint2="{left}" solref=".005 1"/></equality>',
+        f'<actuator><position name="{grip}" tendon="{grip}" kp="2000" ctrlrange="{-SQUEEZE} {MAX_OPENING}" '
+        'forcerange="-80 80"/></actuator>',
+    )
 
 
 class Robot(ABC):
@@ -72,12 +78,14 @@ class Robot(ABC):
     bodies: tuple[str, ...]
     sections: tuple[str, ...]
     fixed_base: bool
+    sides: tuple[str, ...] = ("",)  # what ends the names of each hand and of its observations
 
-    def __init__(self, model: mujoco.MjModel) -> None:
+    def __init__(self, model: mujoco.MjModel, side: str = "") -> None:
         self.model = model
-        self.hand = model.body("hand").id
-        self.fingers = np.array([model.joint(name).qposadr[0] for name in ("finger_left", "finger_right")])
-        self.grip = model.actuator("grip").id
+        self.hand = model.body(f"hand{side}").id
+        fingers = (f"finger_left{side}", f"finger_right{side}")
+        self.fingers = np.array([model.joint(name).qposadr[0] for name in fingers])
+        self.grip = model.actuator(f"grip{side}").id
         self.target = poses.IDENTITY.copy()
 
     def tcp(self, data: mujoco.MjData) -> Array:
@@ -98,12 +106,20 @@ class Robot(ABC):
 
     def step(self, data: mujoco.MjData, T_w_tcp: Array, command: float) -> None:
         """One control step toward a TCP pose; `command` in [-1, 1], -1 opens the gripper and +1 closes it."""
+        self._follow(data, self._aim(data, T_w_tcp, command))
+
+    def obey(self, data: mujoco.MjData, action: Array) -> None:
+        """One control step toward an action, a TCP pose and a command (8,)."""
+        self.step(data, action[:7], action[7])
+
+    def _aim(self, data: mujoco.MjData, T_w_tcp: Array, command: float) -> Array:
+        """Move the target toward a pose, as fast as it may, and command the gripper; where the target was."""
         goal = T_w_tcp.copy()
         np.clip(goal[:3], WORKSPACE[0], WORKSPACE[1], out=goal[:3])
         start = self.target
         self.target = poses.advance(start, goal, MAX_SPEED / CONTROL_HZ, MAX_ANGULAR_SPEED / CONTROL_HZ)
         self._command_gripper(data, command)
-        self._follow(data, start)
+        return start
 
     def _command_gripper(self, data: mujoco.MjData, command: float) -> None:
         middle, half = 0.5 * (MAX_OPENING - SQUEEZE), 0.5 * (MAX_OPENING + SQUEEZE)
@@ -129,25 +145,33 @@ class Robot(ABC):
 _INERTIA = '<inertial pos="0 0 0" mass=".6" diaginertia=".004 .004 .003"/>'
 
 
+def _free_bodies(side: str = "") -> tuple[str, ...]:
+    return (
+        f'<body name="target{side}" mocap="true"/>',
+        f'<body name="hand{side}" gravcomp="1"><freejoint name="hand{side}_free"/>{_INERTIA}{_hand(side)}</body>',
+    )
+
+
+def _free_sections(side: str = "") -> tuple[str, ...]:
+    return (
+        *_gripper_sections(side),
+        # A lower impedance leaves the dynamics of a free hand alone, and a blocked hand presses with 13 N per mm
+        # instead of the default's 50, which would push the peg through the fingers.
+        f'<equality><weld body1="target{side}" body2="hand{side}" solref=".015 1" solimp=".8 .8 .001"/></equality>',
+    )
+
+
 class FreeRobot(Robot):
     """A gripper welded to a mocap body: it goes wherever the target goes, 20 ms behind it."""
 
     fixed_base = False
-    bodies = (
-        '<body name="target" mocap="true"/>',
-        f'<body name="hand" gravcomp="1"><freejoint name="hand_free"/>{_INERTIA}{_HAND}</body>',
-    )
-    sections = (
-        *_GRIPPER_SECTIONS,
-        # A lower impedance leaves the dynamics of a free hand alone, and a blocked hand presses with 13 N per mm
-        # instead of the default's 50, which would push the peg through the fingers.
-        '<equality><weld body1="target" body2="hand" solref=".015 1" solimp=".8 .8 .001"/></equality>',
-    )
+    bodies = _free_bodies()
+    sections = _free_sections()
 
-    def __init__(self, model: mujoco.MjModel) -> None:
-        super().__init__(model)
-        self.mocap = model.body("target").mocapid[0]
-        self.joint = model.joint("hand_free").qposadr[0]
+    def __init__(self, model: mujoco.MjModel, side: str = "") -> None:
+        super().__init__(model, side)
+        self.mocap = model.body(f"target{side}").mocapid[0]
+        self.joint = model.joint(f"hand{side}_free").qposadr[0]
 
     def _place(self, data: mujoco.MjData) -> None:
         data.qpos[self.joint : self.joint + 7] = self.target
@@ -158,16 +182,60 @@ class FreeRobot(Robot):
         data.mocap_quat[self.mocap] = T[3:]
 
     def _follow(self, data: mujoco.MjData, start: Array) -> None:
+        for part in self._way(start):
+            self._set_mocap(data, part)
+            mujoco.mj_step(self.model, data, nstep=SUBSTEPS // BLOCKS)
+
+    def _way(self, start: Array) -> Iterator[Array]:
+        """Where the target is in each block of a control step, from `start` to where it is now."""
         step, omega = self.target[:3] - start[:3], poses.rotvec(start, self.target)
         for block in range(1, BLOCKS + 1):
             part = poses.integrate(start, omega * (block / BLOCKS))
             part[:3] += step * (block / BLOCKS)
-            self._set_mocap(data, part)
-            mujoco.mj_step(self.model, data, nstep=SUBSTEPS // BLOCKS)
+            yield part
 
     def reachable(self, path: Sequence[Array], obstacle: Array) -> bool:
         points = np.array([T[:3] for T in path])
         return bool(((points >= WORKSPACE[0]) & (points <= WORKSPACE[1])).all())
+
+
+class FreePair:
+    """Two free grippers side by side, each as `FreeRobot` has it: poses (2, 7), openings (2,), the left one first."""
+
+    fixed_base = False
+    sides = ("_left", "_right")
+    bodies = tuple(body for side in sides for body in _free_bodies(side))
+    sections = tuple(section for side in sides for section in _free_sections(side))
+
+    def __init__(self, model: mujoco.MjModel) -> None:
+        self.model = model
+        self.hands = tuple(FreeRobot(model, side) for side in self.sides)
+
+    def tcp(self, data: mujoco.MjData) -> Array:
+        """TCP poses in the world (2, 7)."""
+        return np.stack([hand.tcp(data) for hand in self.hands])
+
+    def opening(self, data: mujoco.MjData) -> Array:
+        """Mean distance of each hand's finger pads from its middle plane (2,) [m]."""
+        return np.array([hand.opening(data) for hand in self.hands])
+
+    def reset(self, data: mujoco.MjData, T_w_tcp: Array, opening: Array, command: float) -> None:
+        """Put the hands at poses with their fingers `opening` [m] apart from the middle, at rest."""
+        for hand, T, half in zip(self.hands, T_w_tcp, opening, strict=True):
+            hand.reset(data, T, half, command)
+
+    def obey(self, data: mujoco.MjData, action: Array) -> None:
+        """One control step toward an action (16,): two TCP poses, then two commands."""
+        goals = zip(self.hands, action[:14].reshape(2, 7), action[14:], strict=True)
+        ways = [hand._way(hand._aim(data, T, command)) for hand, T, command in goals]
+        for parts in zip(*ways, strict=True):
+            for hand, part in zip(self.hands, parts, strict=True):
+                hand._set_mocap(data, part)
+            mujoco.mj_step(self.model, data, nstep=SUBSTEPS // BLOCKS)
+
+    def reachable(self, path: Sequence[Array], obstacle: Array) -> bool:
+        """Whether a hand can go through TCP poses in this order: within the workspace, where nothing holds it up."""
+        return self.hands[0].reachable(path, obstacle)
 
 
 # Modified Denavit-Hartenberg table of the Franka Emika Panda (manufacturer's public documentation):
@@ -230,7 +298,7 @@ def _arm() -> str:
     # The hand's closing direction stands at -45 degrees about the flange.
     hand = (
         f'<body name="hand" pos="0 0 {_FLANGE + _TCP}" quat="{cos(pi / 8):.9g} 0 0 {-sin(pi / 8):.9g}" '
-        f'gravcomp="1">{_HAND}</body>'
+        f'gravcomp="1">{_hand()}</body>'
     )
     return opened + hand + closed
 
@@ -244,7 +312,7 @@ class PandaRobot(Robot):
         f"{_arm()}</body>",
     )
     sections = (
-        *_GRIPPER_SECTIONS,
+        *_gripper_sections(),
         "<actuator>"
         + "".join(
             f'<position name="joint{i}" joint="joint{i}" kp="{kp}" dampratio="1" inheritrange="1"/>'

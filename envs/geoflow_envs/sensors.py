@@ -133,7 +133,7 @@ def _labels(model: mujoco.MjModel, bodies: Sequence[str]) -> NDArray[np.uint8]:
             labels[geom] = _TABLE if model.geom(geom).name == "table" else _OTHER
             continue
         while body and body not in root:
-            if model.body(body).name in ("hand", "base"):
+            if model.body(body).name.partition("_")[0] in ("hand", "base"):
                 labels[geom] = _ROBOT
                 break
             body = model.body_parentid[body]

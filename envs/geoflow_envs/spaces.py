@@ -10,22 +10,26 @@ from numpy.typing import NDArray
 
 
 class PoseBox(Box):
-    """Box of (x y z qw qx qy qz, extras...) whose samples carry unit quaternions, uniform on SO(3)."""
+    """Box of (x y z qw qx qy qz) an arm, then extras, whose samples carry unit quaternions, uniform on SO(3)."""
 
-    def __init__(self, low: NDArray[np.float64], high: NDArray[np.float64], extras: int) -> None:
+    def __init__(
+        self, low: NDArray[np.float64], high: NDArray[np.float64], extras: int, arms: int = 1
+    ) -> None:
         """Positions between `low` and `high` (3,) [m]; quaternion entries and extras in [-1, 1]."""
-        ones = np.ones(4 + extras)
+        self.arms = arms
+        turn, ones = np.ones(4), np.ones(extras)
         super().__init__(
-            np.concatenate([low, -ones]).astype(np.float32),
-            np.concatenate([high, ones]).astype(np.float32),
+            np.concatenate([*[low, -turn] * arms, -ones]).astype(np.float32),
+            np.concatenate([*[high, turn] * arms, ones]).astype(np.float32),
             dtype=np.float32,
         )
 
     def sample(self, mask: None = None, probability: None = None) -> NDArray[Any]:
-        """A random position, rotation and extras."""
+        """Random positions, rotations and extras."""
         action = super().sample(mask, probability)
-        quaternion = self.np_random.standard_normal(4)
-        action[3:7] = quaternion / np.linalg.norm(quaternion)
+        for start in range(3, 7 * self.arms, 7):
+            quaternion = self.np_random.standard_normal(4)
+            action[start : start + 4] = quaternion / np.linalg.norm(quaternion)
         return action
 
 

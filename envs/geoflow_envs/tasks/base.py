@@ -1,4 +1,4 @@
-"""What every task shares: one arm, poses observed and commanded, scenes drawn until the robot can do them."""
+"""What every task shares: poses observed and commanded, scenes drawn until the robot can do them."""
 
 # pyright: reportAttributeAccessIssue=false
 # (MuJoCo's functions live in a compiled module without stubs.)
@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .. import poses, scene
+from ..instructions import INSTRUCTIONS, LENGTH, NOT_AS_TOLD, encode
 from ..poses import Array, lowest_point
 from ..rendering import FrameRenderer
 from ..robot import CONTROL_HZ, HOME, MAX_ANGULAR_SPEED, MAX_OPENING, MAX_SPEED, ROBOTS, WORKSPACE
@@ -46,17 +47,18 @@ class State:
     """What a task and its expert see. A task adds one field for each body whose pose it observes.
 
     A field has the name of its body and holds its pose in the world; `PoseTask.vectors` names the exceptions.
+    With two hands `tcp` is (2, 7) and `opening` (2,), the left one first.
     """
 
     tcp: Array
-    opening: float
+    opening: Any
 
 
 S = TypeVar("S", bound=State)
 
 
 class PoseTask(gym.Env[dict[str, Any], NDArray[Any]], ABC, Generic[S]):
-    """A tabletop task for one gripper whose action is an absolute TCP pose and a gripper command.
+    """A tabletop task whose action is an absolute TCP pose and a gripper command, or two poses and two commands.
 
     A task states what differs, by attributes and a few methods:
 
@@ -68,6 +70,8 @@ class PoseTask(gym.Env[dict[str, Any], NDArray[Any]], ABC, Generic[S]):
     | ways to do it | `feasible_modes`; a scene without any is drawn again |
     | rules | `succeeded`, `mode`, `shortfall`, `failures`, `steps` |
     | expert | `expert` |
+    | what it can be told | `sentences`; `goals` with `goal_of` and `goal_at`, if it has ends to choose from |
+    | hands | `robots`, names and embodiments, if not one hand |
 
     Knobs of every task (a task's constructor passes them on):
 
@@ -78,6 +82,8 @@ class PoseTask(gym.Env[dict[str, Any], NDArray[Any]], ABC, Generic[S]):
       the arm: 10 to 30 about its base);
     - `observations`: "state" (all poses), "pixels" (TCP, gripper and cameras) or "both"; then `cameras`,
       `image_size` (pixels a side), `depth`, `segmentation` and `point_cloud` (the number of points) say what is seen;
+    - `instruction`: "none"; "task", a sentence that says what to do; "goal", one that asks for one of `goals`, drawn
+      among those that can be reached: the expert then goes for it, and another end is the failure "not_as_told";
     - `render_mode`, `width`, `height`, `camera` shape the frames of `render()`.
     """
 
@@ -85,7 +91,7 @@ class PoseTask(gym.Env[dict[str, Any], NDArray[Any]], ABC, Generic[S]):
     control_hz = CONTROL_HZ
 
     name: ClassVar[str]  # of the MJCF model
-    robots: ClassVar[Sequence[str]] = tuple(ROBOTS)
+    robots: ClassVar[Mapping[str, Any]] = ROBOTS
     levels: ClassVar[Sequence[Level]]
     state_type: ClassVar[type[Any]]
     vectors: ClassVar[Mapping[str, int]] = {}
@@ -93,6 +99,8 @@ class PoseTask(gym.Env[dict[str, Any], NDArray[Any]], ABC, Generic[S]):
     lift: ClassVar[float] = 0.05  # height of its centre above which it counts as lifted [m]
     steps: ClassVar[int] = 400
     failures: ClassVar[tuple[str, ...]]
+    sentences: ClassVar[Sequence[str]] = ()  # that say what to do, all the same thing
+    goals: ClassVar[Sequence[Sequence[str]]] = ()  # sentences for each of the ends that can be asked for
     rotation_knob: ClassVar[str] = "rotation_range"
     rotation_limits: ClassVar[tuple[float, float]] = (0, 90)  # [degrees]
 
@@ -111,6 +119,7 @@ class PoseTask(gym.Env[dict[str, Any], NDArray[Any]], ABC, Generic[S]):
         depth: bool = False,
         segmentation: bool = False,
         point_cloud: int = 0,
+        instruction: str = "none",
         render_mode: str | None = None,
         width: int = 640,
         height: int = 480,
@@ -122,6 +131,7 @@ class PoseTask(gym.Env[dict[str, Any], NDArray[Any]], ABC, Generic[S]):
         _one_of("split", split, SPLITS)
         _one_of("observations", observations, OBSERVATIONS)
         _one_of("camera", camera, scene.CAMERAS)
+        _one_of("instruction", instruction, self._instructions())
         if render_mode not in (None, *self.metadata["render_modes"]):
             raise ValueError(f"render_mode must be None or 'rgb_array'; got {render_mode!r}.")
         self.level, self.split, self.render_mode = level, split, render_mode
@@ -130,7 +140,8 @@ class PoseTask(gym.Env[dict[str, Any], NDArray[Any]], ABC, Generic[S]):
         )
         self.episode_steps = self.steps
 
-        embodiment = ROBOTS[robot]
+        embodiment = self.robots[robot]
+        self.arms = len(embodiment.sides)
         document = scene.mjcf((*embodiment.bodies, *bodies), (*embodiment.sections, *sections), self.name)
         self.model = mujoco.MjModel.from_xml_string(document)
         self.data = mujoco.MjData(self.model)
@@ -152,14 +163,19 @@ class PoseTask(gym.Env[dict[str, Any], NDArray[Any]], ABC, Generic[S]):
             )
         self._privileged = observations != "pixels"
 
-        self.action_space = PoseBox(WORKSPACE[0], WORKSPACE[1], extras=1)
-        self.observation_kinds: dict[str, str] = {"tcp": "pose", "gripper": "vector"}
+        self.action_space = PoseBox(WORKSPACE[0], WORKSPACE[1], extras=self.arms, arms=self.arms)
+        self.hands = tuple(f"tcp{side}" for side in embodiment.sides)
+        self.observation_kinds: dict[str, str] = dict.fromkeys(self.hands, "pose") | {"gripper": "vector"}
         if self._privileged:
             self.observation_kinds |= dict.fromkeys(self.poses, "pose") | dict.fromkeys(
                 self.vectors, "vector"
             )
         if self._sensors is not None:
             self.observation_kinds |= self._sensors.kinds
+        self.instruction, self.sentence = instruction, ""
+        self.told: int | None = None  # which of `goals` was asked for
+        if instruction != "none":
+            self.observation_kinds["instruction"] = "text"
         self.observation_space = gym.spaces.Dict(
             {name: self._space(name, kind) for name, kind in self.observation_kinds.items()}
         )
@@ -196,6 +212,14 @@ class PoseTask(gym.Env[dict[str, Any], NDArray[Any]], ABC, Generic[S]):
     def expert(self, choice: str = "greedy", seed: int | None = None) -> Expert:
         """The closed-loop expert; `choice` "greedy" turns least, "random" draws among the feasible ways."""
 
+    def goal_of(self, way: Any) -> int:
+        """Which of `goals` a feasible way leads to."""
+        raise NotImplementedError(f"{type(self).__name__} has goals, and must say which a way leads to.")
+
+    def goal_at(self, state: S) -> int:
+        """Which of `goals` is nearest."""
+        raise NotImplementedError(f"{type(self).__name__} has goals, and must say which is nearest.")
+
     def place(self, state: S) -> None:
         """Put each observed body where the state says; a task with more bodies puts those too."""
         for name in self.poses:
@@ -230,28 +254,29 @@ class PoseTask(gym.Env[dict[str, Any], NDArray[Any]], ABC, Generic[S]):
                 f"{tuple(round(degrees(angle), 1) for angle in self.rotation)} degrees; widen it."
             )
         self.episode += 1
+        self._tell()
         info = {
             "is_success": False,
             "failure": "",
             "mode": self.mode(self.state()),
-            "mode_count": len(self.modes),
+            "mode_count": len(self.as_told(self.modes)),
         }
-        return self._observation(), info
+        return self._observation(), info | self._told()
 
     def step(
         self, action: NDArray[np.float32]
     ) -> tuple[dict[str, NDArray[Any]], float, bool, bool, dict[str, Any]]:
         """One control step; raises ValueError, with the state untouched, for what is no pose action."""
-        target = checked_action(action)
-        self.robot.step(self.data, target[:7], target[7])
+        self.robot.obey(self.data, checked_action(action, self.arms))
         mujoco.mj_kinematics(self.model, self.data)  # poses of now, not of one physics step ago
         state = self.state()
         self._lifted = self._lifted or self.lifts(state)
-        success = not self._broken() and self.succeeded(state)
-        terminated = success or self._broken() or self.failed(state)
-        info = {"is_success": success, "failure": "", "mode": self.mode(state)}
+        done = not self._broken() and self.succeeded(state)
+        success = done and (self.told is None or self.goal_at(state) == self.told)
+        terminated = done or self._broken() or self.failed(state)
+        info = {"is_success": success, "failure": "", "mode": self.mode(state)} | self._told()
         if terminated and not success:
-            info["failure"] = self.failure_kind()
+            info["failure"] = NOT_AS_TOLD if done else self.failure_kind()
         return self._observation(), float(success), terminated, False, info
 
     def render(self) -> NDArray[np.uint8] | None:  # type: ignore[override]
@@ -278,6 +303,11 @@ class PoseTask(gym.Env[dict[str, Any], NDArray[Any]], ABC, Generic[S]):
         if self._broken():
             return "physics"
         return self.shortfall(self.state())
+
+    def as_told(self, ways: Sequence[Any]) -> tuple[Any, ...]:
+        """The ways to the goal that was asked for; all of them where none was, or where none leads there."""
+        kept = () if self.told is None else tuple(way for way in ways if self.goal_of(way) == self.told)
+        return kept or tuple(ways)
 
     @property
     def lifted(self) -> bool:
@@ -353,27 +383,52 @@ class PoseTask(gym.Env[dict[str, Any], NDArray[Any]], ABC, Generic[S]):
             )
         return radians(given[0]), radians(given[1])
 
+    @classmethod
+    def _instructions(cls) -> tuple[str, ...]:
+        """Which of `INSTRUCTIONS` the task has sentences for."""
+        return tuple(kind for kind, there in zip(INSTRUCTIONS, (True, cls.sentences, cls.goals), strict=True) if there)
+
+    def _tell(self) -> None:
+        """Draw what the scene is told, if it is told anything; a scene is the same for any instruction."""
+        self.told, sentences = None, self.sentences
+        if self.instruction == "none":
+            return
+        if self.instruction == "goal":
+            reachable = sorted({self.goal_of(way) for way in self.modes})
+            self.told = int(self.np_random.choice(reachable))
+            sentences = self.goals[self.told]
+        self.sentence = sentences[int(self.np_random.integers(len(sentences)))]
+
+    def _told(self) -> dict[str, Any]:
+        """What of the instruction an info says: the sentence, and the number of the goal it asks for."""
+        if self.instruction == "none":
+            return {}
+        return {"instruction": self.sentence} | ({} if self.told is None else {"told": self.told})
+
     def _space(self, name: str, kind: str) -> gym.spaces.Box:
+        if kind == "text":
+            return gym.spaces.Box(0, 255, (LENGTH,), np.uint8)
         if self._sensors is not None and name in self._sensors.spaces:
             return self._sensors.spaces[name]
         if kind == "pose":  # metres; a rounded quaternion may exceed 1 a little
             bound = np.array([10.0] * 3 + [1.01] * 4, np.float32)
             return gym.spaces.Box(-bound, bound)
         if name == "gripper":
-            return gym.spaces.Box(-1.5, 1.5, (1,), np.float32)
+            return gym.spaces.Box(-1.5, 1.5, (self.arms,), np.float32)
         return gym.spaces.Box(-10.0, 10.0, (self.vectors[name],), np.float32)
 
     def _observation(self) -> dict[str, NDArray[Any]]:
         state = self.state()
-        observation: dict[str, NDArray[Any]] = {
-            "tcp": state.tcp.astype(np.float32),
-            "gripper": np.array([1 - 2 * state.opening / MAX_OPENING], np.float32),
-        }
+        tcps = state.tcp.astype(np.float32).reshape(-1, 7)
+        observation: dict[str, NDArray[Any]] = dict(zip(self.hands, tcps, strict=True))
+        observation["gripper"] = np.array(1 - 2 * state.opening / MAX_OPENING, np.float32).reshape(-1)
         if self._privileged:
             for name in (*self.poses, *self.vectors):
                 observation[name] = np.asarray(getattr(state, name), np.float32).reshape(-1)
         if self._sensors is not None:
             observation |= self._sensors.observe(self.data)
+        if self.instruction != "none":
+            observation["instruction"] = encode(self.sentence)
         return observation
 
     def _broken(self) -> bool:
@@ -387,7 +442,7 @@ class PoseTask(gym.Env[dict[str, Any], NDArray[Any]], ABC, Generic[S]):
             start = self._moved(start)
         if start is None:
             return False
-        grasped = start.opening < MAX_OPENING
+        grasped = bool(np.all(start.opening < MAX_OPENING))
         self.place(start)
         self.robot.reset(self.data, start.tcp, start.opening, 1.0 if grasped else -1.0)
         self.modes = self.feasible_modes(start)
@@ -413,13 +468,13 @@ class PoseTask(gym.Env[dict[str, Any], NDArray[Any]], ABC, Generic[S]):
             turn = poses.pose(_MIDDLE + shift, (0, 0, sign * rng.uniform(radians(60), pi)))
             move = poses.compose(turn, poses.pose(-_MIDDLE))
         moved = replace(
-            start, **{name: poses.compose(move, getattr(start, name)) for name in ("tcp", *self.poses)}
+            start,
+            tcp=np.array([poses.compose(move, T) for T in start.tcp.reshape(-1, 7)]).reshape(start.tcp.shape),
+            **{name: poses.compose(move, getattr(start, name)) for name in self.poses},
         )
         low, high = WORKSPACE[0, :2] + 0.02, WORKSPACE[1, :2] - 0.02
-        inside = all(
-            ((getattr(moved, name)[:2] > low) & (getattr(moved, name)[:2] < high)).all()
-            for name in ("tcp", *self.poses)
-        )
+        placed = np.vstack([moved.tcp, *(getattr(moved, name) for name in self.poses)])[:, :2]
+        inside = bool(((placed > low) & (placed < high)).all())
         return moved if inside else None
 
 
@@ -448,25 +503,23 @@ def raised(T: Array, height: float) -> Array:
 
 _CAMERAS = ", ".join(f"`{name}`" for name in scene.CAMERAS)
 
-_ACTION_TABLE = f"""Action, Box (8,), float32, at {CONTROL_HZ} Hz:
+_BOX = f"{WORKSPACE[0].tolist()} .. {WORKSPACE[1].tolist()}"
+_POSE_ROWS = f"""| {{0}}-{{2}} | {{of}}TCP position | m, world, clipped to {_BOX} |
+    | {{3}}-{{6}} | {{of}}TCP rotation, quaternion w x y z | world; norm 0.9 to 1.1, normalised |"""
 
-    | index | meaning | unit, frame |
-    |---|---|---|
-    | 0-2 | TCP position | m, world, clipped to {WORKSPACE[0].tolist()} .. {WORKSPACE[1].tolist()} |
-    | 3-6 | TCP rotation, quaternion w x y z | world; norm 0.9 to 1.1, normalised |
-    | 7 | gripper | -1 opens, +1 closes |
+_TCP = f"""The commanded pose moves toward the action by at most {MAX_SPEED:.2f} m/s and {MAX_ANGULAR_SPEED:.2f} rad/s.
+    TCP: between the finger pads, z out of the hand, y along the closing direction (MJCF body """
 
-    The commanded pose moves toward the action by at most {MAX_SPEED:.2f} m/s and {MAX_ANGULAR_SPEED:.2f} rad/s.
-    TCP: between the finger pads, z out of the hand, y along the closing direction (MJCF body `hand`)."""
-
-_HAND_ROWS = """| tcp | 7 | TCP pose in the world (x y z qw qx qy qz, m) | body `hand` |
-    | gripper | 1 | finger opening: -1 fully open, +1 closed | joints `finger_left`, `finger_right` |"""
-
-_KNOBS = f"""Robots: `free`, a gripper that flies, and `panda`, a 7-DoF arm. `split="range"` draws
+_ROBOTS = {
+    1: """Robots: `free`, a gripper that flies, and `panda`, a 7-DoF arm. `split="range"` draws
     positions outside those of training, `split="frame"` moves the whole scene by a rigid transform in the plane
-    (`free`: 60 to 180 degrees about the table's middle, `panda`: 10 to 30 degrees about its base).
+    (`free`: 60 to 180 degrees about the table's middle, `panda`: 10 to 30 degrees about its base).""",
+    2: """Robots: `free`, two grippers that fly. `split="range"` draws positions outside those of training,
+    `split="frame"` moves the whole scene by a rigid transform in the plane, by 60 to 180 degrees about the table's
+    middle.""",
+}
 
-    `observations="pixels"` gives `tcp`, `gripper` and what the `cameras` ({_CAMERAS}, `wrist`) see
+_SEEN = f"""`observations="pixels"` gives {{tcps}}, `gripper` and what the `cameras` ({_CAMERAS}, {{wrists}}) see
     instead of the poses, "both" gives all: `<camera>_rgb` (H, W, 3) uint8 at `image_size`; with `depth=True`
     `<camera>_depth` (H, W, 1) float32 [m]; with `segmentation=True` `<camera>_segmentation` (H, W, 1) uint8
     (0 background, 1 table, 2 robot, 3 other, 4 and up the bodies of the table above, in its order); with
@@ -474,12 +527,45 @@ _KNOBS = f"""Robots: `free`, a gripper that flies, and `panda`, a 7-DoF arm. `sp
     frames of `render_mode="rgb_array"`."""
 
 
+def _names(name: str, sides: Sequence[str]) -> str:
+    return ", ".join(f"`{name}{side}`" for side in sides)
+
+
+def _action_table(sides: Sequence[str]) -> str:
+    """What each entry of an action is, for hands of these sides."""
+    words = [side.replace("_", "") + " " if side else "" for side in sides]
+    rows = [_POSE_ROWS.format(*range(7 * arm, 7 * arm + 7), of=word) for arm, word in enumerate(words)]
+    rows += [
+        f"| {7 * len(sides) + arm} | {word}gripper | -1 opens, +1 closes |" for arm, word in enumerate(words)
+    ]
+    head = [
+        f"Action, Box ({8 * len(sides)},), float32, at {CONTROL_HZ} Hz:\n",
+        "| index | meaning | unit, frame |",
+        "|---|---|---|",
+    ]
+    return "\n    ".join([*head, *rows]) + f"\n\n    {_TCP}{_names('hand', sides)})."
+
+
+def _hand_rows(sides: Sequence[str]) -> str:
+    """What is observed of hands of these sides."""
+    rows = [
+        f"| tcp{side} | 7 | TCP pose in the world (x y z qw qx qy qz, m) | body `hand{side}` |"
+        for side in sides
+    ]
+    fingers = ", ".join(f"`finger_{finger}{side}`" for side in sides for finger in ("left", "right"))
+    each = "finger opening" if len(sides) == 1 else "finger opening of each hand, left and right"
+    rows.append(f"| gripper | {len(sides)} | {each}: -1 fully open, +1 closed | joints {fingers} |")
+    return "\n    ".join(rows)
+
+
 def datasheet(task: type[PoseTask[Any]], **numbers: object) -> None:
     """Fill a task's docstring with the numbers of its code and the tables that all tasks share."""
+    sides = next(iter(task.robots.values())).sides
     task.__doc__ = (task.__doc__ or "").format(
-        action=_ACTION_TABLE,
-        hand=_HAND_ROWS,
-        knobs=_KNOBS,
+        action=_action_table(sides),
+        hand=_hand_rows(sides),
+        knobs=f"{_ROBOTS[len(sides)]}\n\n    "
+        + _SEEN.format(tcps=_names("tcp", sides), wrists=_names("wrist", sides)),
         steps=task.steps,
         failures=", ".join(f"`{kind}`" for kind in task.failures),
         **numbers,

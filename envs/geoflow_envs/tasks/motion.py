@@ -47,18 +47,19 @@ class Expert(ABC):
         self._episode = -1
 
     def act(self) -> NDArray[np.float32]:
-        """The action (8,) for the present state."""
+        """The action, (8,) or (16,) with two hands, for the present state."""
         if self._episode != self.task.episode:
             self.mode, self._episode = None, self.task.episode
         goal, command = self.decide(self.task.state())
         return np.append(goal, command).astype(np.float32)
 
     @abstractmethod
-    def decide(self, state: Any) -> tuple[Array, float]:
-        """The TCP pose to command and the gripper command."""
+    def decide(self, state: Any) -> tuple[Array, Any]:
+        """The TCP pose to command and the gripper command; with two hands (2, 7) and (2,)."""
 
     def choose(self, modes: Sequence[Any], cost: Callable[[Any], float]) -> Any:
-        """The cheapest of the modes, or any of them."""
+        """The cheapest of the modes that lead where the task was told to, or any of them."""
+        modes = self.task.as_told(modes)
         if self.choice == "random":
             return modes[int(self.rng.integers(len(modes)))]
         return min(modes, key=cost)
