@@ -360,18 +360,7 @@ class PoseTask(gym.Env[dict[str, Any], NDArray[Any]], ABC, Generic[S]):
 
         The arm must keep off the point or points `obstacle`, (3,) or (n, 3) [m].
         """
-        if not all(clear_of_table(key) for key in keys):
-            return False
-        path = [start]
-        for key in keys:
-            while True:
-                path.append(poses.advance(path[-1], key, 0.08, 0.4))
-                if (
-                    poses.norm(path[-1][:3] - key[:3]) < 1e-6
-                    and poses.norm(poses.rotvec(path[-1], key)) < 1e-6
-                ):
-                    break
-        return self.robot.reachable(path, obstacle)
+        return all(clear_of_table(key) for key in keys) and self.robot.reachable([start, *keys], obstacle)
 
     # --- inside ---
 
@@ -386,7 +375,9 @@ class PoseTask(gym.Env[dict[str, Any], NDArray[Any]], ABC, Generic[S]):
     @classmethod
     def _instructions(cls) -> tuple[str, ...]:
         """Which of `INSTRUCTIONS` the task has sentences for."""
-        return tuple(kind for kind, there in zip(INSTRUCTIONS, (True, cls.sentences, cls.goals), strict=True) if there)
+        return tuple(
+            kind for kind, there in zip(INSTRUCTIONS, (True, cls.sentences, cls.goals), strict=True) if there
+        )
 
     def _tell(self) -> None:
         """Draw what the scene is told, if it is told anything; a scene is the same for any instruction."""
@@ -527,6 +518,18 @@ _SEEN = f"""`observations="pixels"` gives {{tcps}}, `gripper` and what the `came
     frames of `render_mode="rgb_array"`."""
 
 
+def _told(task: type[PoseTask[Any]]) -> str:
+    """What a task can be told, where there are sentences for it."""
+    if not task.sentences:
+        return ""
+    said = f"""\n\n    `instruction="task"` adds the observation `instruction`, ({LENGTH},) uint8, such as
+    "{task.sentences[0]}"."""
+    if task.goals:
+        said += f""" With `instruction="goal"` it asks for one of {len(task.goals)} ends that can be reached, as
+    "{task.goals[0][0]}": `info["told"]` is its number, and another end is the failure `{NOT_AS_TOLD}`."""
+    return said
+
+
 def _names(name: str, sides: Sequence[str]) -> str:
     return ", ".join(f"`{name}{side}`" for side in sides)
 
@@ -565,7 +568,8 @@ def datasheet(task: type[PoseTask[Any]], **numbers: object) -> None:
         action=_action_table(sides),
         hand=_hand_rows(sides),
         knobs=f"{_ROBOTS[len(sides)]}\n\n    "
-        + _SEEN.format(tcps=_names("tcp", sides), wrists=_names("wrist", sides)),
+        + _SEEN.format(tcps=_names("tcp", sides), wrists=_names("wrist", sides))
+        + _told(task),
         steps=task.steps,
         failures=", ".join(f"`{kind}`" for kind in task.failures),
         **numbers,

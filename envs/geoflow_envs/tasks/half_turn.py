@@ -130,6 +130,7 @@ class HalfTurnStand(PoseTask[State]):
     failures = ("no_grasp", "dropped", "misaligned", "misplaced", "not_released", "physics")
     rotation_limits = (90, 180)
     success_height, retreat = 0.006, 0.09
+    sentences = ("stand the bottle on the mark", "turn the bottle upright on the mark")
 
     def __init__(self, level: int = 1, robot: str = "free", **knobs: Any) -> None:
         """Build the scene; `knobs` are those of every task (`PoseTask`). Raises ValueError for one out of its range."""

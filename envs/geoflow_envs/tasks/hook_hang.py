@@ -165,6 +165,11 @@ class HookHang(PoseTask[HookState]):
     failures = ("no_grasp", "dropped", "not_on_hook", "not_released", "physics")
     rotation_limits = (0, 80)
     margin, speed, spin, retreat = 0.012, 0.05, 1.0, 0.08
+    sentences = ("hang the ring on a hook", "hang up the ring")
+    goals = tuple(
+        (f"hang the ring on the {which} hook", f"the {which} hook is for the ring")
+        for which in ("left", "middle", "right")
+    )
 
     def __init__(
         self, level: int = 1, robot: str = "free", radius: float | None = None, **knobs: Any
@@ -233,6 +238,14 @@ class HookHang(PoseTask[HookState]):
     def succeeded(self, state: HookState) -> bool:
         """The ring hangs on a hook, at rest and let go."""
         return self.on_hook(state) is not None and self._released(state) and self._rests()
+
+    def goal_of(self, way: Mode) -> int:
+        """How many hooks stand further left than the way's, as the robot looks at them: 0 for the left one."""
+        return _left_of(self.state(), way.hook)
+
+    def goal_at(self, state: HookState) -> int:
+        """0 where the ring is on the left hook, or nearest to it."""
+        return _left_of(state, self.mode(state))
 
     def mode(self, state: HookState) -> int:
         """The hook in the ring, or the nearest one."""
@@ -314,6 +327,11 @@ def _clear(tcp: Array, hooks: Sequence[Array]) -> bool:
             if abs(local[0]) < _PALM[0] and abs(local[1]) < _PALM[1] and -0.16 < local[2] < 0.03:
                 return False
     return True
+
+
+def _left_of(state: HookState, hook: int) -> int:
+    """How many hooks stand further left, toward +y, than one of them."""
+    return sum(bool(other[1] > state.hooks[hook][1]) for other in state.hooks)
 
 
 def _bodies(radius: float) -> tuple[str, ...]:

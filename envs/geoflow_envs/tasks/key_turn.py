@@ -153,6 +153,11 @@ class KeyTurn(PoseTask[KeyState]):
     failures = ("dropped", "misaligned", "not_deep_enough", "not_turned", "physics")
     rotation_limits = (10, 150)
     success_depth = 0.032
+    sentences = ("turn the key in the lock", "unlock it with the key")
+    goals = (
+        ("turn the key to the left", "turn the key counterclockwise"),
+        ("turn the key to the right", "turn the key clockwise"),
+    )
 
     def __init__(
         self,
@@ -236,6 +241,14 @@ class KeyTurn(PoseTask[KeyState]):
     def mode(self, state: KeyState) -> int:
         """Which half turn of the blade is nearer to the slot, and which way the hinge has turned."""
         return Mode(fit(state.key, state.rotor).symmetry, -1 if state.hinge < 0 else 1).index
+
+    def goal_of(self, way: Mode) -> int:
+        """0 for a turn to the left, by a positive angle."""
+        return way.index % 2
+
+    def goal_at(self, state: KeyState) -> int:
+        """0 where the hinge has turned to the left."""
+        return self.mode(state) % 2
 
     def shortfall(self, state: KeyState) -> str:
         """What stands between the state and success."""

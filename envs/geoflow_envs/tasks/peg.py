@@ -150,6 +150,7 @@ class TiltedPegInsert(PoseTask[State]):
     success_depth, success_tilt, success_lateral, retreat = 0.045, radians(8), 0.008, 0.09
     firm_clearance, loose_tilt, loose_lateral = 0.005, 2.2, 1.5
     steps, steps_in_hand = 400, 260
+    sentences = ("insert the peg into the socket", "put the peg into the hole")
 
     def __init__(
         self,

@@ -144,6 +144,11 @@ class RackSlot(PoseTask[State]):
     name, levels, state_type, held = "rack_slot", LEVELS, State, "plate"
     failures = ("no_grasp", "dropped", "misaligned", "not_deep_enough", "not_released", "physics")
     success_depth, success_rotation, loose, retreat = 0.030, radians(8), 2.4, 0.09
+    sentences = ("stand the plate into the rack", "put the plate into a slot")
+    goals = tuple(
+        (f"stand the plate into the {which} slot", f"put the plate into slot {number}")
+        for which, number in (("first", "one"), ("second", "two"), ("third", "three"))
+    )
 
     def __init__(self, level: int = 1, robot: str = "free", **knobs: Any) -> None:
         """Build the scene; `knobs` are those of every task (`PoseTask`). Raises ValueError for one out of its range."""
@@ -168,6 +173,12 @@ class RackSlot(PoseTask[State]):
     def mode(self, state: State) -> int:
         stands = self.fit(state)
         return len(FLIPS) * stands.slot + stands.flip
+
+    def goal_of(self, way: Mode) -> int:
+        return way.slot
+
+    def goal_at(self, state: State) -> int:
+        return self.fit(state).slot
 
     def shortfall(self, state: State) -> str:
         stands = self.fit(state)

@@ -183,6 +183,7 @@ class WireLoop(PoseTask[WireState]):
     failures = ("touched", "dropped", "not_entered", "not_at_end", "physics")
     rotation_limits = (0, 200)
     goal = 0.85  # the loop keeps off the post, which stands upright
+    sentences = ("carry the loop along the wire", "move the loop to the end of the wire")
 
     def __init__(
         self, level: int = 1, robot: str = "free", radius: float | None = None, **knobs: Any
