@@ -1,10 +1,11 @@
-"""How many samples: the leading shape (B, *horizon) of what is drawn."""
+"""Batches: the leading shape (B, *horizon) of what is drawn, and the mean of errors over all but B."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 
@@ -25,3 +26,11 @@ def sample_shape(cond: Any, batch: int | None, horizon: int | Sequence[int]) -> 
             "cond.repeat_interleave."
         )
     return (len(cond), *inner)
+
+
+def mean_inner(errors: Tensor, counts: Tensor | None = None) -> Tensor:
+    """Mean of errors (B, ...) over all but the first axis, shape (B,); with ``counts`` (bool, as the errors) the
+    others are zero. They stay in the number that is divided by, so that every counted error weighs alike.
+    """
+    errors = errors if counts is None else torch.where(counts, errors, 0)
+    return errors.reshape(len(errors), -1).mean(-1)

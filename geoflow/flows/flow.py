@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from geoflow.flows.batches import sample_shape
+from geoflow.flows.batches import mean_inner, sample_shape
 from geoflow.flows.couplings import Coupling, independent
 from geoflow.flows.integrators import Solver, Steps, euler, integrate
 from geoflow.flows.noise import Generators
@@ -102,6 +102,7 @@ class Flow(nn.Module):
         *,
         x_0: Tensor | None = None,
         generator: Generators = None,
+        counts: Tensor | None = None,
     ) -> Tensor:
         """The conditional flow matching loss of each batch element, shape (B,).
 
@@ -116,6 +117,7 @@ class Flow(nn.Module):
             x_0: Where each path starts, paired with x_1 (reflow, streaming); drawn from the prior and paired by
                 the coupling by default.
             generator: Source of randomness.
+            counts: Which points count, bool of shape (B, ...); all by default. The others count as no error.
 
         Raises:
             ValueError: x_0 that are not as many points as x_1.
@@ -130,7 +132,7 @@ class Flow(nn.Module):
             error = predicted - sample.v_t / self.scale
         else:
             error = self.space.log(self._endpoint(self.scale * predicted), x_1) / self.scale
-        return self.space.squared_norm(error).reshape(batch, -1).mean(-1)
+        return mean_inner(self.space.squared_norm(error), counts)
 
     def _pair(
         self, x_0: Tensor | None, x_1: Tensor, cond: Any, generator: Generators
@@ -178,17 +180,21 @@ class Flow(nn.Module):
                 prediction is to be integrated by a method that asks for its velocity at t = 1, where it has
                 arrived.
         """
-        if self.target == "endpoint" and method.reaches_end:
-            raise ValueError(
-                f"{method.name} evaluates the velocity at t = 1, where an end point prediction has none; use euler, "
-                "midpoint or rkmk3, or train with target='velocity'."
-            )
+        self.check_method(method)
         x_0 = self.start(cond, horizon=horizon, batch=batch, x_0=x_0, generator=generator)
 
         def velocity(x: Tensor, t: float) -> Tensor:
             return self.velocity(net, x, x.new_full((len(x),), t), cond)
 
         return integrate(self.space, velocity, x_0, steps, method, path=path)
+
+    def check_method(self, method: Solver) -> None:
+        """Raise ValueError where an integrator asks for what the target does not tell."""
+        if self.target == "endpoint" and method.reaches_end:
+            raise ValueError(
+                f"{method.name} evaluates the velocity at t = 1, where an end point prediction has none; use euler, "
+                "midpoint or rkmk3, or train with target='velocity'."
+            )
 
     def start(
         self,

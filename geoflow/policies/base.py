@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from geoflow.data.chunks import Batch, Chunks
 from geoflow.data.frames import height_and_up, into_frame, out_of_frame, pose_features
+from geoflow.flows.flow import Network
 from geoflow.flows.inpainting import soft_mask
 from geoflow.flows.noise import Generators
 from geoflow.lie import se3
@@ -21,6 +23,7 @@ from geoflow.policies.backbones import BACKBONES, Condition, InvariantTransforme
 from geoflow.policies.config import PolicyConfig
 from geoflow.policies.encoders import ENCODERS, VectorEncoder, tokenise
 from geoflow.policies.foreign import hint, import_class
+from geoflow.policies.given import CHANNELS, Given, mark
 from geoflow.policies.observations import Senses, StateTokens
 
 Goal = tuple[Tensor, Tensor]
@@ -95,10 +98,16 @@ class Onward:
     Attributes:
         actions: What is left of it from now on, world frame, shape (n, 7 + k) or (B, n, 7 + k), n up to the horizon.
         delay: Steps of it that will have been executed when the next chunk is there, 0 to n.
+        manner: How the next goes on: "guided" is pulled towards it, the nearer a step the more; "given" has its
+            first ``delay`` steps as they are, for a policy that was trained so; "naive" does not.
+        warm_start: None, or the time t_0 at which sampling begins, from this chunk with as much noise as there is
+            then. What it does not reach is taken to stay where it ends.
     """
 
     actions: Tensor
     delay: int
+    manner: str = "guided"
+    warm_start: float | None = None
 
 
 class Policy(nn.Module, ABC):
@@ -139,7 +148,7 @@ class Policy(nn.Module, ABC):
         cond = self._build_encoders(config.width if self.takes_tokens else config.width // 2)
         self.net = kind(
             horizon=T,
-            inputs=F,
+            inputs=F + (CHANNELS if config.given_steps else 0),
             outputs=D,
             cond=cond,
             width=config.width,
@@ -180,8 +189,13 @@ class Policy(nn.Module, ABC):
         return 1
 
     @abstractmethod
-    def chunk_loss(self, x_1: Tensor, cond: Tensor | Condition, generator: Generators) -> Tensor:
-        """Training loss (B,) of chunks x_1 (B, T, point_dim) of `space`, given what `condition` gives."""
+    def chunk_loss(
+        self, x_1: Tensor, cond: Tensor | Condition, generator: Generators, given: Given | None = None
+    ) -> Tensor:
+        """Training loss (B,) of chunks x_1 (B, T, point_dim) of `space`, given what `condition` gives.
+
+        Where steps are ``given``, `network` shows them, and they count as no error.
+        """
 
     @abstractmethod
     def sample_chunk(
@@ -192,15 +206,23 @@ class Policy(nn.Module, ABC):
         generator: Generators,
         *,
         path: bool = False,
+        given: Given | None = None,
     ) -> Tensor:
-        """Chunks (B, T, point_dim) of `space`; with ``path`` all states from noise to chunk, stacked in front."""
+        """Chunks (B, T, point_dim) of `space`; with ``path`` all states from noise to chunk, stacked in front.
+
+        What they hold at ``given`` steps does not matter.
+        """
 
     # What users and the training loop call.
 
     def forward(self, batch: Batch, generator: Generators = None) -> Tensor:
         """Training loss of each batch element, shape (B,)."""
         cond = self.condition(batch.obs, generator)
-        return self.chunk_loss(self.to_space(batch.obs, batch.actions), cond, generator)
+        x_1, most = self.to_space(batch.obs, batch.actions), self.config.given_steps
+        if not most:
+            return self.chunk_loss(x_1, cond, generator)
+        given = Given.drawn(self.standardise(self.space.features(x_1)), most, generator)
+        return self.chunk_loss(x_1, cond, generator, given)
 
     def act(
         self,
@@ -217,7 +239,8 @@ class Policy(nn.Module, ABC):
             nfe: Network evaluations; the policy's own by default.
             solver: The policy's own by default.
             generator: Source of randomness; one per batch element makes the result independent of the batch.
-            onward: A chunk that is being executed and that this one should go on with (real-time chunking).
+            onward: A chunk that is being executed and that this one should go on with (real-time chunking). In the
+                manner "given" its first ``delay`` actions are returned as they are.
 
         Returns:
             Actions (T, 7 + k), or (B, T, 7 + k) for batched observations: position [m], quaternion wxyz, extras.
@@ -229,16 +252,38 @@ class Policy(nn.Module, ABC):
         """
         batched, single = self._batched(obs)
         # Going on with a chunk takes the network's gradient with respect to its input, which inference mode forbids.
-        with torch.inference_mode() if onward is None else torch.no_grad():
+        guided = onward is not None and onward.manner == "guided"
+        with torch.no_grad() if guided else torch.inference_mode():
             chunk = self._act(batched, nfe, solver, generator, path=False, onward=onward)
         return chunk[0 if single else slice(None)]
 
+    def check_manner(self, manner: str, delay: int = 0, warm_start: float | None = None) -> None:
+        """Raise ValueError where the policy cannot be executed so; see `Onward`."""
+        if manner == "guided":
+            self.check_onward()
+        most = self.config.given_steps
+        if manner == "given" and not most:
+            raise ValueError(
+                "this policy was not trained to go on with given steps: train it with policy.given_steps, or use the "
+                "manner naive or guided."
+            )
+        if manner == "given" and delay > most:
+            raise ValueError(
+                f"a delay of {delay} steps; this policy was trained to go on with up to policy.given_steps={most}."
+            )
+        if warm_start is not None:
+            self.check_warm_start()
+
     def check_onward(self) -> None:
-        """Raise ValueError where the policy cannot go on with a given chunk."""
+        """Raise ValueError where the policy cannot be guided to go on with a chunk."""
         raise ValueError(
-            f"a {type(self).__name__} cannot go on with the chunk that is being executed; a flow policy can. Use the "
-            "naive execution."
+            f"a {type(self).__name__} cannot be guided to go on with the chunk that is being executed; a flow policy "
+            "can. Use the naive execution, or train with policy.given_steps."
         )
+
+    def check_warm_start(self) -> None:
+        """Raise ValueError where sampling cannot begin from a chunk."""
+        raise ValueError(f"a {type(self).__name__} cannot begin from the last chunk; a flow policy can.")
 
     @torch.inference_mode()
     def sample_path(
@@ -353,9 +398,25 @@ class Policy(nn.Module, ABC):
         local = torch.cat([points[..., :3] * self.length, points[..., 3:7], extras], -1)
         return out_of_frame(self._frame(obs), local)
 
-    def evaluate_network(self, features: Tensor, t: Tensor, cond: Tensor | Condition) -> Tensor:
+    def standardise(self, features: Tensor) -> Tensor:
+        """Features (B, T, F) of points as the backbone sees them."""
+        return (features - self.feature_mean) / self.feature_scale
+
+    def evaluate_network(
+        self, features: Tensor, t: Tensor, cond: Tensor | Condition, given: Given | None = None
+    ) -> Tensor:
         """The backbone on standardised features: (B, T, F), (B,), what `condition` gives -> (B, T, D)."""
-        return self.net((features - self.feature_mean) / self.feature_scale, t, cond)
+        return self.run_network(self.standardise(features), t, cond, given)
+
+    def run_network(
+        self, x: Tensor, t: Tensor, cond: Tensor | Condition, given: Given | None = None
+    ) -> Tensor:
+        """The backbone on features that are standardised; ``given`` ones are put in their places."""
+        return self.net(mark(x, given) if self.config.given_steps else x, t, cond)
+
+    def network(self, given: Given | None = None) -> Network:
+        """`evaluate_network`, where steps are ``given``."""
+        return self.evaluate_network if given is None else partial(self.evaluate_network, given=given)
 
     # Statistics.
 
@@ -439,13 +500,36 @@ class Policy(nn.Module, ABC):
         cond = self.condition(obs)
         solver = solver or self.config.solver
         solver = self.default_solver(self.config) if solver == "auto" else solver
-        goal = {} if onward is None else {"goal": self._goal(obs, onward)}
-        points = self.sample_chunk(cond, nfe, solver, generator, path=path, **goal)
-        return self.from_space(obs, points)
+        if onward is None:
+            points = self.sample_chunk(cond, nfe, solver, generator, path=path)
+            return self.from_space(obs, points)
+        actions = self._under_way(obs, onward)
+        points = self.sample_chunk(
+            cond, nfe, solver, generator, path=path, **self._known(obs, onward, actions)
+        )
+        chunk = self.from_space(obs, points)
+        if onward.manner == "given":
+            chunk[:, : onward.delay] = actions[:, : onward.delay]
+        return chunk
 
-    def _goal(self, obs: dict[str, Tensor], onward: Onward) -> Goal:
-        """A chunk under way as a chunk of `space` in the present frame, and how much each step counts."""
-        self.check_onward()
+    def _known(self, obs: dict[str, Tensor], onward: Onward, actions: Tensor) -> dict[str, Any]:
+        """What `sample_chunk` is told of a chunk under way, (B, n, 7 + k), as points in the present frame."""
+        self.check_manner(onward.manner, onward.delay, onward.warm_start)
+        T, known = self.config.horizon, actions.shape[1]
+        weights = soft_mask(T, onward.delay, known).to(actions)
+        x = self.to_space(obs, torch.cat([actions, actions[:, -1:].expand(-1, T - known, -1)], dim=1))
+        what: dict[str, Any] = {}
+        if onward.manner == "guided":
+            what["goal"] = x, weights
+        if onward.manner == "given":
+            mask = torch.arange(T, device=x.device) < onward.delay
+            what["given"] = Given(self.standardise(self.space.features(x)), mask.expand(len(x), -1))
+        if onward.warm_start is not None:
+            what["warm_start"] = x, onward.warm_start
+        return what
+
+    def _under_way(self, obs: dict[str, Tensor], onward: Onward) -> Tensor:
+        """The actions (B, n, 7 + k) of a chunk under way."""
         actions = onward.actions.to(self.length)
         actions = actions if actions.dim() == 3 else actions.unsqueeze(0)
         T, known = self.config.horizon, actions.shape[1]
@@ -455,9 +539,7 @@ class Policy(nn.Module, ABC):
                 f"the chunk to go on with has shape {tuple(onward.actions.shape)}; expected ({batch}, n, "
                 f"{self.spec.action_dim}) with n from 1 to the horizon {T}."
             )
-        weights = soft_mask(T, onward.delay, known).to(actions)
-        actions = torch.cat([actions, actions[:, -1:].expand(-1, T - known, -1)], dim=1)
-        return self.to_space(obs, actions), weights
+        return actions
 
     def _batched(self, obs: Mapping[str, Any]) -> tuple[dict[str, Tensor], bool]:
         """Observations as (B, To, d) tensors of the policy's dtype and device, and whether they came unbatched."""

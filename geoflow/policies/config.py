@@ -56,6 +56,9 @@ class PolicyConfig:
     """Times trained at: uniform, LogitNormal(0, 1) or Beta(1, 1.5)."""
     grid: str = "uniform"
     """Times stepped through: uniform, or dense_jump(0.5) for a single step from there."""
+    given_steps: int = 0
+    """D: train to go on with a given prefix of 0 to D steps, those that are executed while a chunk is computed
+    (Black et al. 2025); it can then be executed in the manner "given" at delays up to D. 0: without."""
     target: str = "endpoint"
     """What the network predicts: endpoint (the chunk where the path ends), velocity (flow only), noise or v (the
     epsilon and the v of DDPM, ddpm only)."""
@@ -71,9 +74,15 @@ class PolicyConfig:
             if isinstance(value, str):
                 raise ValueError(f"policy.{name}={value!r}; expected a list of names, such as [{value}].")
             object.__setattr__(self, name, tuple(value))  # JSON has lists
-        at_least(self, "policy", horizon=1, observation_steps=1, execute=1, width=1, depth=1, nfe=1, hidden=0)
+        at_least(self, "policy", horizon=1, observation_steps=1, execute=1, width=1, depth=1, nfe=1)
+        at_least(self, "policy", hidden=0, given_steps=0)
         if not self.hidden < 1:
             raise ValueError(f"policy.hidden={self.hidden}; it is a share below 1.")
+        if not self.given_steps < self.horizon:
+            raise ValueError(
+                f"policy.given_steps={self.given_steps}; of a chunk of policy.horizon={self.horizon} steps one at "
+                "least is to be learned."
+            )
         if self.execute > self.horizon:
             raise ValueError(
                 f"policy.execute={self.execute}; a chunk has only policy.horizon={self.horizon} steps to execute."

@@ -10,19 +10,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from geoflow.data.chunks import Chunks
-from geoflow.flows.batches import sample_shape
+from geoflow.flows.batches import mean_inner, sample_shape
 from geoflow.flows.flow import Network
 from geoflow.flows.noise import Generators, randn
 from geoflow.policies.backbones import Condition, InvariantTransformer
 from geoflow.policies.base import Policy, PolicySpec
 from geoflow.policies.config import PolicyConfig
+from geoflow.policies.given import Given
 
 DIFFUSION_STEPS = 100
 FEW_STEP_SOLVERS = ("ddim", "dpmsolver++")
@@ -71,7 +72,15 @@ class DDPM:
         mean, scale = x_1.mean(0), x_1.std(0).clamp(min=1e-6)
         return cls(target, mean, scale, ((x_1 - mean) / scale).abs().max())
 
-    def loss(self, net: Network, x_1: Tensor, cond: Any = None, *, generator: Generators = None) -> Tensor:
+    def loss(
+        self,
+        net: Network,
+        x_1: Tensor,
+        cond: Any = None,
+        *,
+        generator: Generators = None,
+        counts: Tensor | None = None,
+    ) -> Tensor:
         """Squared error of the prediction, mean over all but the batch, shape (B,); Ho et al. 2020, eq. (14).
 
         Args:
@@ -79,6 +88,7 @@ class DDPM:
             x_1: Data, shape (B, ..., n).
             cond: Handed to the network as it is.
             generator: Source of randomness.
+            counts: Which points count, bool of shape (B, ...); all by default.
         """
         y = (x_1 - self.mean) / self.scale
         eps = randn(y.shape, generator, like=y)
@@ -92,7 +102,7 @@ class DDPM:
             "endpoint": y,
             "v": keep.sqrt() * eps - (1 - keep).sqrt() * y,
         }[self.target]
-        return (net(noisy, _time(k, y), cond) - wanted).square().flatten(1).mean(1)
+        return mean_inner((net(noisy, _time(k, y), cond) - wanted).square().mean(-1), counts)
 
     def sample(
         self,
@@ -196,9 +206,16 @@ class DDPMPolicy(Policy):
         if isinstance(self.net, InvariantTransformer):
             self.net.fit(self.chunk_mean, self.chunk_scale)
 
-    def chunk_loss(self, x_1: Tensor, cond: Tensor | Condition, generator: Generators) -> Tensor:
+    def standardise(self, features: Tensor) -> Tensor:
+        """In the centre and width of the diffusion itself."""
+        return (features - self.chunk_mean) / self.chunk_scale
+
+    def chunk_loss(
+        self, x_1: Tensor, cond: Tensor | Condition, generator: Generators, given: Given | None = None
+    ) -> Tensor:
         """Denoising loss (B,)."""
-        return self.diffusion.loss(self.net, x_1, cond, generator=generator)
+        net, counts = partial(self.run_network, given=given), None if given is None else ~given.mask
+        return self.diffusion.loss(net, x_1, cond, generator=generator, counts=counts)
 
     def sample_chunk(
         self,
@@ -208,10 +225,11 @@ class DDPMPolicy(Policy):
         generator: Generators,
         *,
         path: bool = False,
+        given: Given | None = None,
     ) -> Tensor:
         """Denoise from N(0, I) in ``nfe`` steps of ``solver``: ddpm, ddim or dpmsolver++."""
         return self.diffusion.sample(
-            self.net,
+            partial(self.run_network, given=given),
             cond,
             horizon=self.config.horizon,
             batch=len(cond),

@@ -12,7 +12,7 @@ import torch
 from geoflow.manifolds import SE3, Euclidean, Product, frechet_mean
 from geoflow.policies.base import Onward, Policy
 
-MANNERS = ("naive", "guided")
+MANNERS = ("naive", "guided", "given")
 
 
 @dataclass(frozen=True)
@@ -23,10 +23,13 @@ class Execution:
         execute: Steps from one prediction to the next.
         delay: Steps that pass until a prediction is there; meanwhile the last chunk goes on. 0: the robot waits.
         manner: What a prediction knows of the chunk that goes on meanwhile: "naive" nothing, so chunks may jump
-            where they meet; "guided" (real-time chunking) begins as the last one goes on.
+            where they meet; "guided" (real-time chunking) is pulled to begin as the last one goes on; "given" has
+            what will have been executed as its beginning, which a policy learns with ``given_steps``.
         ensemble: None, or m >= 0: the action is the mean of all predictions for the present step, weighted by
             exp(-m i) where i counts from the oldest, as in ACT (Zhao et al. 2023); poses are averaged on
             the group (Karcher mean).
+        warm_start: None, or a time t_0 in (0, 1): every prediction but the first begins there, from what is left
+            of the last chunk with noise as of t_0, and needs fewer evaluations.
 
     Raises:
         ValueError: a number out of its range, or an unknown manner.
@@ -36,6 +39,7 @@ class Execution:
     delay: int = 0
     manner: str = "naive"
     ensemble: float | None = None
+    warm_start: float | None = None
 
     def __post_init__(self) -> None:
         if self.manner not in MANNERS:
@@ -47,6 +51,12 @@ class Execution:
             )
         if self.ensemble is not None and not self.ensemble >= 0:
             raise ValueError(f"ensemble={self.ensemble}; expected m >= 0, such as 0.1, or none.")
+        if self.warm_start is not None and not 0 < self.warm_start < 1:
+            raise ValueError(
+                f"warm_start={self.warm_start}; expected a time in (0, 1), such as 0.5, or none."
+            )
+        if self.warm_start is not None and self.manner == "guided":
+            raise ValueError("warm_start with manner='guided'; guidance begins at noise: use naive or given.")
 
     def check(self, horizon: int) -> None:
         """Raise ValueError where chunks of ``horizon`` steps are too short for it."""
@@ -86,8 +96,7 @@ class Executor:
         solver: str | None = None,
     ) -> None:
         execution.check(policy.config.horizon)
-        if execution.manner == "guided":
-            policy.check_onward()
+        policy.check_manner(execution.manner, execution.delay, execution.warm_start)
         self._policy, self._execution, self._size = policy, execution, size
         self._options: dict[str, Any] = {"nfe": nfe, "solver": solver}
         self.reset()
@@ -128,10 +137,12 @@ class Executor:
         )
 
     def _predict(self, tick: int, window: Mapping[str, Any], rows: Any, generator: Any) -> np.ndarray:
-        onward = None
-        if self._execution.manner == "guided" and self._plans:
+        onward, how = None, self._execution
+        if self._plans and (how.manner != "naive" or how.warm_start is not None):
             start, plan = self._plans[-1]
-            onward = Onward(torch.from_numpy(plan[rows, tick - start :]), self._execution.delay)
+            left = torch.from_numpy(plan[rows, tick - start :])
+            if left.shape[1]:
+                onward = Onward(left, how.delay, how.manner, how.warm_start)
         chunk = self._policy.act(window, generator=generator, onward=onward, **self._options).cpu().numpy()
         self.predicted += len(chunk)
         plan = np.zeros((self._size, *chunk.shape[1:]), chunk.dtype)

@@ -11,9 +11,11 @@ from geoflow.data.chunks import Chunks
 from geoflow.flows import INTEGRATORS, Flow, FlowMap, WrappedGaussian
 from geoflow.flows.inpainting import sample_onward
 from geoflow.flows.noise import Generators
+from geoflow.flows.warm_start import sample_from
 from geoflow.policies.backbones import Condition
 from geoflow.policies.base import Goal, Policy, PolicySpec
 from geoflow.policies.config import PolicyConfig
+from geoflow.policies.given import Given
 from geoflow.policies.toolbox import part
 
 JUMP = "jump"
@@ -80,9 +82,12 @@ class FlowPolicy(Policy):
         self.flow.scale.copy_(self.chunk_scale)
         self.flow.center.copy_(self.chunk_mean)
 
-    def chunk_loss(self, x_1: Tensor, cond: Tensor | Condition, generator: Generators) -> Tensor:
+    def chunk_loss(
+        self, x_1: Tensor, cond: Tensor | Condition, generator: Generators, given: Given | None = None
+    ) -> Tensor:
         """The loss (B,) of the method: conditional flow matching by default."""
-        return self.flow.loss(self.evaluate_network, x_1, cond, generator=generator)
+        counts = None if given is None else ~given.mask
+        return self.flow.loss(self.network(given), x_1, cond, generator=generator, counts=counts)
 
     def check_onward(self) -> None:
         """Raise ValueError for a flow map: its jumps leave no velocity to guide."""
@@ -90,6 +95,14 @@ class FlowPolicy(Policy):
             raise ValueError(
                 f"a {type(self.flow).__name__} jumps, and has no way on which it could be guided; use the naive "
                 "execution, or a policy of method Flow()."
+            )
+
+    def check_warm_start(self) -> None:
+        """Raise ValueError for a flow map, which is not integrated."""
+        if isinstance(self.flow, FlowMap):
+            raise ValueError(
+                f"a {type(self.flow).__name__} jumps to its end in few evaluations as it is; a warm start is for "
+                "policies of method Flow()."
             )
 
     def sample_chunk(
@@ -101,8 +114,14 @@ class FlowPolicy(Policy):
         *,
         path: bool = False,
         goal: Goal | None = None,
+        given: Given | None = None,
+        warm_start: tuple[Tensor, float] | None = None,
     ) -> Tensor:
-        """From noise to a chunk, guided to go on with ``goal``; ``nfe`` network evaluations in all."""
+        """From noise to a chunk, ``nfe`` network evaluations in all.
+
+        It is guided to go on with a ``goal``, shown what is ``given``, or begins from another chunk (B, T,
+        point_dim) at a time t_0 (``warm_start``).
+        """
         if solver == JUMP and isinstance(self.flow, FlowMap):
             method, each = None, 1
         elif solver in INTEGRATORS:
@@ -120,7 +139,9 @@ class FlowPolicy(Policy):
             "generator": generator,
             "path": path,
         }
+        net, horizon = self.network(given), self.config.horizon
         if goal is not None:
-            return sample_onward(self.flow, self.evaluate_network, *goal, cond, **how)
-        horizon = self.config.horizon
-        return self.flow.sample(self.evaluate_network, cond, horizon=horizon, batch=len(cond), **how)
+            return sample_onward(self.flow, net, *goal, cond, **how)
+        if warm_start is not None:
+            return sample_from(self.flow, net, *warm_start, cond, **how)
+        return self.flow.sample(net, cond, horizon=horizon, batch=len(cond), **how)

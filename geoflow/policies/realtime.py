@@ -16,7 +16,7 @@ import torch
 
 from geoflow.policies.base import Onward, Policy
 from geoflow.policies.chunking import ObservationHistory
-from geoflow.policies.execution import MANNERS
+from geoflow.policies.execution import Execution
 
 REMEMBERED = 10
 """Delays from which the next one is foreseen, as their largest (Black et al. 2025)."""
@@ -37,13 +37,16 @@ class RealTimeBroker:
             broker.run(robot.observe, robot.command, steps=400)
 
     The first chunk is waited for. Afterwards a prediction begins ``execute`` ticks after the last one began, or
-    when that is there; until it is there the last chunk goes on. With "guided" (real-time chunking) the
-    prediction is told what is being executed, and for how many steps it will be: the largest of the last delays.
+    when that is there; until it is there the last chunk goes on. With "guided" or "given" (real-time chunking)
+    the prediction is told what is being executed, and for how many steps it will be: the largest of the last
+    delays; "given", for policies trained with ``given_steps``, costs no more than "naive".
 
     Args:
         policy: The policy.
         execute: Ticks from one prediction to the next, at least; the policy's own by default.
-        manner: "guided" or "naive", as in `Execution`.
+        manner: "guided", "given" or "naive", as in `Execution`; by default given where the policy was trained to
+            go on with given steps, else guided.
+        warm_start: As in `Execution`.
         nfe: Network evaluations a chunk; the policy's own by default.
         solver: The policy's own by default.
         generator: Source of randomness.
@@ -57,7 +60,8 @@ class RealTimeBroker:
         policy: Policy,
         execute: int | None = None,
         *,
-        manner: str = "guided",
+        manner: str | None = None,
+        warm_start: float | None = None,
         nfe: int | None = None,
         solver: str | None = None,
         generator: torch.Generator | None = None,
@@ -67,11 +71,10 @@ class RealTimeBroker:
             raise ValueError(
                 f"execute={self._execute}; it lies between 1 and the policy's horizon {policy.config.horizon}."
             )
-        if manner not in MANNERS:
-            raise ValueError(f"manner={manner!r}; it is one of {', '.join(MANNERS)}.")
-        if manner == "guided":
-            policy.check_onward()
-        self._policy, self._guided = policy, manner == "guided"
+        manner = manner or ("given" if policy.config.given_steps else "guided")
+        self._how = Execution(self._execute, manner=manner, warm_start=warm_start)
+        policy.check_manner(manner, warm_start=warm_start)
+        self._policy = policy
         self._options: dict[str, Any] = {"nfe": nfe, "solver": solver, "generator": generator}
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="geoflow-inference")
         self._pending: tuple[int, Future[np.ndarray]] | None = None
@@ -148,9 +151,12 @@ class RealTimeBroker:
     def _onward(self, tick: int) -> Onward | None:
         assert self._plan is not None
         left = self._plan.actions[tick - self._plan.start :]
-        if not self._guided or not len(left):
+        if not len(left) or (self._how.manner == "naive" and self._how.warm_start is None):
             return None
-        return Onward(torch.from_numpy(left), min(max(self.delays), len(left)))
+        delay = min(max(self.delays), len(left))
+        if self._how.manner == "given":
+            delay = min(delay, self._policy.config.given_steps)
+        return Onward(torch.from_numpy(left), delay, self._how.manner, self._how.warm_start)
 
     def _adopt(self, tick: int) -> None:
         """Take over the prediction under way, when it is there."""

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from geoflow.data.chunks import Chunks
+from geoflow.flows.batches import mean_inner
 from geoflow.flows.flow import Network, over_inner
 from geoflow.flows.noise import Generators
 from geoflow.flows.priors import WrappedGaussian
@@ -18,6 +19,7 @@ from geoflow.policies.backbones import Condition
 from geoflow.policies.base import Policy, PolicySpec
 from geoflow.policies.config import PolicyConfig
 from geoflow.policies.expressions import build
+from geoflow.policies.given import Given
 
 SOLVER = "regression"
 NORMS = ("l2", "l1")
@@ -73,16 +75,24 @@ class Regressor(nn.Module):
         self.space, self.prior, self.regression = space, prior, regression
         self.register_buffer("scale", scale.clone())
 
-    def loss(self, net: Network, x_1: Tensor, cond: Any, *, generator: Generators = None) -> Tensor:
-        """Mean over steps and chunk steps of the error's norm, shape (B,)."""
+    def loss(
+        self,
+        net: Network,
+        x_1: Tensor,
+        cond: Any,
+        *,
+        generator: Generators = None,
+        counts: Tensor | None = None,
+    ) -> Tensor:
+        """Mean over steps and chunk steps of the error's norm, shape (B,); ``counts`` as in `Flow.loss`."""
         start = self.prior.mean.expand_as(x_1)
-        total = self._error(net, start, 0.0, x_1, cond)
+        total = self._error(net, start, 0.0, x_1, cond, counts)
         if self.regression.steps == 1:
             return total
         with torch.no_grad():
             x_0 = self.prior.sample(x_1.shape[:-1], generator).to(x_1.dtype)
             x_t, _ = self.space.geodesic(x_0, x_1, self._times(x_1))
-        return (total + self._error(net, x_t, self.regression.level, x_1, cond)) / 2
+        return (total + self._error(net, x_t, self.regression.level, x_1, cond, counts)) / 2
 
     def sample(self, net: Network, cond: Any, shape: Sequence[int], *, path: bool = False) -> Tensor:
         """Predictions (*shape, point_dim); with ``path`` the start and every prediction, stacked in front."""
@@ -97,10 +107,12 @@ class Regressor(nn.Module):
         tangent = self.scale * net(self.space.features(x), x.new_full((len(x),), t), cond)
         return self.space.exp(self.prior.mean.expand_as(x), tangent)
 
-    def _error(self, net: Network, x: Tensor, t: float, x_1: Tensor, cond: Any) -> Tensor:
+    def _error(
+        self, net: Network, x: Tensor, t: float, x_1: Tensor, cond: Any, counts: Tensor | None
+    ) -> Tensor:
         error = self.space.log(self._predict(net, x, t, cond), x_1) / self.scale
         size = error.abs().sum(-1) if self.regression.norm == "l1" else self.space.squared_norm(error)
-        return size.reshape(len(x), -1).mean(-1)
+        return mean_inner(size, counts)
 
     def _times(self, x: Tensor) -> Tensor:
         return over_inner(x.new_full((len(x),), self.regression.level), x)
@@ -131,12 +143,22 @@ class RegressionPolicy(Policy):
         self.regressor.prior.scale.copy_(self.chunk_scale)
         self.regressor.scale.copy_(self.chunk_scale)
 
-    def chunk_loss(self, x_1: Tensor, cond: Tensor | Condition, generator: Generators) -> Tensor:
+    def chunk_loss(
+        self, x_1: Tensor, cond: Tensor | Condition, generator: Generators, given: Given | None = None
+    ) -> Tensor:
         """The regression's loss (B,)."""
-        return self.regressor.loss(self.evaluate_network, x_1, cond, generator=generator)
+        counts = None if given is None else ~given.mask
+        return self.regressor.loss(self.network(given), x_1, cond, generator=generator, counts=counts)
 
     def sample_chunk(
-        self, cond: Tensor | Condition, nfe: int, solver: str, generator: Generators, *, path: bool = False
+        self,
+        cond: Tensor | Condition,
+        nfe: int,
+        solver: str,
+        generator: Generators,
+        *,
+        path: bool = False,
+        given: Given | None = None,
     ) -> Tensor:
         """The prediction; it takes as many evaluations as the regression has steps."""
         if solver != SOLVER or nfe != self.regressor.regression.steps:
@@ -146,7 +168,7 @@ class RegressionPolicy(Policy):
             )
         batch = len(cond)
         shape = (batch, self.config.horizon)
-        return self.regressor.sample(self.evaluate_network, cond, shape, path=path)
+        return self.regressor.sample(self.network(given), cond, shape, path=path)
 
 
 def chosen(config: PolicyConfig) -> Regression:

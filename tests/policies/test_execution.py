@@ -54,7 +54,7 @@ class Recorder:
     """A policy whose chunks say which prediction and which step they are: actions[..., 0] = 100 n + step."""
 
     def __init__(self, policy):
-        self.config, self.spec, self.check_onward = policy.config, policy.spec, policy.check_onward
+        self.config, self.spec, self.check_manner = policy.config, policy.spec, policy.check_manner
         self.onward, self.seen = [], []
 
     def act(self, obs, generator=None, onward=None, **options):

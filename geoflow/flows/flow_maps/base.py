@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from geoflow.flows.batches import mean_inner
 from geoflow.flows.couplings import Coupling, independent
 from geoflow.flows.flow import Flow, Network, over_inner
 from geoflow.flows.integrators import Solver, Steps
@@ -110,6 +111,7 @@ class FlowMap(Flow, ABC):
         *,
         x_0: Tensor | None = None,
         generator: Generators = None,
+        counts: Tensor | None = None,
     ) -> Tensor:
         """Weighted squared error of the average velocity of each batch element, shape (B,), in units of scale.
 
@@ -121,6 +123,7 @@ class FlowMap(Flow, ABC):
             cond: Handed to the network as it is.
             x_0: Where each path starts, paired with x_1; drawn from the prior by default.
             generator: Source of randomness.
+            counts: Which points count, bool of shape (B, ...); all by default.
         """
         with torch.no_grad():
             x_0, x_1 = self._pair(x_0, x_1, cond, generator)
@@ -128,7 +131,7 @@ class FlowMap(Flow, ABC):
         error = (u - target) / self.scale
         if self.target == "endpoint":  # the error of the end point, as in Flow.loss
             error = error * (1 - over_inner(t, x_1)).unsqueeze(-1)
-        squares = self.space.squared_norm(error).reshape(len(x_1), -1).mean(-1)
+        squares = mean_inner(self.space.squared_norm(error), counts)
         return squares / (squares.detach() + 1e-3) ** self.power
 
     def sample(

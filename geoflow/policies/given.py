@@ -1,0 +1,46 @@
+"""A given prefix: at given steps the network is shown the chunk itself, and a channel that says which steps they are.
+
+Training with simulated delay (Black, Ren, Equi and Levine 2025, "Training-Time Action Conditioning for Efficient
+Real-Time Chunking", arXiv:2512.05964): while a policy computes, d steps of the last chunk are executed. So in
+training the first d steps, d drawn anew for every chunk, are given without noise, and only the others are learned.
+When it acts, what is executed meanwhile takes their place: no guidance, no gradient, any solver.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from geoflow.flows.noise import Generators, rand
+
+CHANNELS = 1
+"""What a network sees more than features: 1 at given steps, 0 at the others."""
+
+
+@dataclass(frozen=True)
+class Given:
+    """What is known of B chunks.
+
+    Attributes:
+        features: As the network sees them, standardised, (B, T, F); anything where the mask is False.
+        mask: (B, T) bool, True at given steps.
+    """
+
+    features: Tensor
+    mask: Tensor
+
+    @classmethod
+    def drawn(cls, features: Tensor, most: int, generator: Generators) -> Given:
+        """The first d steps of each chunk, d uniform in 0, 1, ..., ``most``."""
+        d = (rand((len(features),), generator, like=features) * (most + 1)).floor()
+        return cls(features, torch.arange(features.shape[1], device=features.device) < d[:, None])
+
+
+def mark(features: Tensor, given: Given | None) -> Tensor:
+    """Features (B, T, F) with the given ones in their places, and the channel that says so: (B, T, F + 1)."""
+    if given is None:
+        return torch.cat([features, torch.zeros_like(features[..., :CHANNELS])], -1)
+    mask = given.mask.unsqueeze(-1)
+    return torch.cat([torch.where(mask, given.features, features), mask.to(features)], -1)
