@@ -8,7 +8,6 @@ neither on the number of processes nor on interruptions.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import time
 from collections import Counter
@@ -22,7 +21,6 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-import torch
 
 from geoflow.data.atomic import write_text
 from geoflow.data.demonstrations import DemonstrationError, Demonstrations, Episode, Meta, write
@@ -356,7 +354,6 @@ def _outcome(path: Path) -> _Outcome:
 
 # Processes. Each holds one env for its whole life.
 
-_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 _worker: _Worker | None = None
 
 
@@ -399,7 +396,7 @@ def _attempts(task: _Task, count: int) -> Iterator[Callable[[int], Future[_Outco
             worker.close()
         return
     try:
-        with _one_thread(), processes(count, _start_worker, task) as pool:
+        with processes(count, _start_worker, task) as pool:
             yield lambda attempt: pool.submit(_attempt_in_worker, attempt)
     except BrokenProcessPool as error:
         raise CollectionError(
@@ -414,21 +411,8 @@ def _done(outcome: _Outcome) -> Future[_Outcome]:
     return future
 
 
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Children that start here load a BLAS of one thread, unless the user has said otherwise."""
-    names = [name for name in _THREADS if name not in os.environ]
-    os.environ.update(dict.fromkeys(names, "1"))
-    try:
-        yield
-    finally:
-        for name in names:
-            os.environ.pop(name, None)
-
-
 def _start_worker(task: _Task) -> None:
     global _worker
-    torch.set_num_threads(1)
     _worker = _Worker(task)
 
 

@@ -8,11 +8,10 @@ from concurrent.futures import as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 
-import torch
-
 from geoflow.experiments.config import EnvConfig
 from geoflow.experiments.processes import processes
 from geoflow.experiments.rollout import Episode, Solver, make_block, run_block
+from geoflow.experiments.smoothness import Jumps
 from geoflow.policies.checkpoint import load_policy
 from geoflow.policies.execution import Execution
 
@@ -41,6 +40,7 @@ class Played:
 
     episodes: list[Episode]
     chunks: int
+    jumps: Jumps
     seconds: float
 
     @property
@@ -59,8 +59,8 @@ class Player:
     def play(self, job: Job) -> Played:
         """Play a block of scenes to the end."""
         begin = time.perf_counter()
-        episodes, chunks = run_block(self._block, self._policy, job.seeds, job.solver, self._execution)
-        return Played(episodes, chunks, time.perf_counter() - begin)
+        episodes, chunks, jumps = run_block(self._block, self._policy, job.seeds, job.solver, self._execution)
+        return Played(episodes, chunks, jumps, time.perf_counter() - begin)
 
     def close(self) -> None:
         """Close the envs."""
@@ -98,7 +98,6 @@ _player: Player | None = None
 
 def _start(game: Game) -> None:
     global _player
-    torch.set_num_threads(1)
     _player = Player(game)
 
 

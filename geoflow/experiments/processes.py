@@ -1,4 +1,4 @@
-"""Processes that end with their parent: a pool that Ctrl-C, an error or kill -9 leaves nothing of."""
+"""Processes of one thread that end with their parent: a pool that Ctrl-C, an error or kill -9 leaves nothing of."""
 
 from __future__ import annotations
 
@@ -12,15 +12,20 @@ from contextlib import contextmanager
 from multiprocessing.connection import wait
 from typing import Any
 
+import torch
+
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
 
 @contextmanager
 def processes(workers: int, start: Callable[..., object], *arguments: Any) -> Iterator[ProcessPoolExecutor]:
-    """A pool whose processes begin with ``start(*arguments)`` and are gone when the block is left."""
+    """A pool of processes that begin with ``start(*arguments)``, have one thread each, and end with the block."""
     # Spawn: a forked copy of a process in which torch or OpenGL has started threads may hang.
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(workers, context, _begin, (start, arguments))
     try:
-        yield pool
+        with _one_thread():
+            yield pool
     finally:
         children = list((pool._processes or {}).values())
         pool.shutdown(wait=False, cancel_futures=True)
@@ -30,12 +35,25 @@ def processes(workers: int, start: Callable[..., object], *arguments: Any) -> It
             child.join()
 
 
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Children that start here load a BLAS of one thread, unless the user has said otherwise."""
+    names = [name for name in _THREADS if name not in os.environ]
+    os.environ.update(dict.fromkeys(names, "1"))
+    try:
+        yield
+    finally:
+        for name in names:
+            os.environ.pop(name, None)
+
+
 def _begin(start: Callable[..., object], arguments: tuple[Any, ...]) -> None:
     # The parent answers Ctrl-C; and a parent that was killed outright leaves no process behind.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     assert parent is not None
     threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
+    torch.set_num_threads(1)
     start(*arguments)
 
 
