@@ -8,7 +8,7 @@ from geoflow.data.chunks import Chunks
 from geoflow.policies.base import PolicySpec
 from geoflow.policies.checkpoint import build_policy
 from geoflow.policies.config import PolicyConfig
-from geoflow.policies.ddpm import DDPM, DIFFUSION_STEPS
+from geoflow.policies.ddpm import DDPM, DIFFUSION_STEPS, SOLVERS
 
 MEAN, STD = 0.2, 0.3
 TARGETS = ["noise", "endpoint", "v"]
@@ -71,6 +71,19 @@ def test_noise_endpoint_and_v_are_one_denoiser_in_three_words(solver, nfe):
     assert noise.shape == (nfe + 1, 50, 3, 2)
     torch.testing.assert_close(endpoint, v, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(endpoint, noise, atol=1e-3, rtol=1e-3)  # epsilon is divided by sqrt(a) = 5e-5
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_an_error_of_the_noise_is_not_amplified_beyond_the_range_of_the_data(solver):
+    """At k = 99 an error of 0.01 in the noise is one of 20 in y, so estimates are clipped to the range of the data."""
+
+    def net(noisy, t, cond):
+        return 0.99 * exact("noise", MEAN, STD)(noisy, t, cond)
+
+    diffusion = DDPM("noise", torch.zeros(2).double(), torch.ones(2).double(), torch.tensor(1.2))
+    x = diffusion.sample(net, batch=500, nfe=10, solver=solver, generator=torch.Generator().manual_seed(0))
+    assert float(x.abs().max()) < 1.5
+    assert float(x.mean()) == pytest.approx(MEAN, abs=0.1)
 
 
 @pytest.mark.parametrize("target", TARGETS)
