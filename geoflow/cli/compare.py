@@ -34,7 +34,7 @@ class Compare:
 
     def run(self) -> Path:
         """Compare."""
-        from geoflow.experiments.comparison import compare
+        from geoflow.experiments.report import compare
 
         show(runs=[str(run) for run in self.runs], out=self.out, videos=self.videos)
         return compare(self.runs, self.out, videos=self.videos)

@@ -12,7 +12,7 @@ from typing import Any
 
 from geoflow.experiments.conclusions import Finding, Record, conclude
 from geoflow.experiments.evaluation import policy_name, read_evaluation
-from geoflow.experiments.json_files import read_json, write_json
+from geoflow.experiments.json_files import read_json
 from geoflow.experiments.proportions import wilson_interval
 from geoflow.policies.config import PolicyConfig
 
@@ -26,6 +26,7 @@ MANNER = {
     "delay": "{} steps of delay",
     "manner": "{} execution",
     "ensemble": "ensemble {}",
+    "warm_start": "warm start at {}",
     "first_seed": "scenes from seed {}",
 }
 """How a task was played, where it was played in several manners: results of two of them are not pooled."""
@@ -80,28 +81,6 @@ class Comparison:
     def tasks(self) -> list[str]:
         """Task names in the order met."""
         return list(dict.fromkeys(record["task"] for record in self.records))
-
-
-def compare(runs: Sequence[Path | str], out: Path | str, *, videos: bool = True) -> Path:
-    """Compare evaluated runs: ``out``/comparison.json and ``out``/report.html.
-
-    Args:
-        runs: Run folders with an eval.json each. Several seeds of one policy are pooled.
-        out: The folder to write to.
-        videos: Render rollouts, where OpenGL can be had.
-
-    Returns:
-        The path of the report.
-
-    Raises:
-        ValueError: no runs, one named twice, one that is not evaluated, or nothing in common to compare.
-    """
-    from geoflow.experiments.report import write_report
-
-    comparison = read_comparison(runs)
-    out = Path(out)
-    write_json(out / "comparison.json", list(comparison.records))
-    return write_report(comparison, out / "report.html", videos=videos)
 
 
 def read_comparison(folders: Sequence[Path | str]) -> Comparison:
@@ -249,6 +228,7 @@ def _pooled(task: str, policy: str, members: Sequence[tuple[Run, Record]]) -> Re
         "delay",
         "manner",
         "ensemble",
+        "warm_start",
     )
     alike += ("first_seed", "parameters", "device", "hardware", "commit", "versions")
     return {

@@ -17,10 +17,11 @@ from geoflow.data.atomic import write_text
 from geoflow.data.demonstrations import DemonstrationError, Demonstrations
 from geoflow.experiments import figures
 from geoflow.experiments.chunk_picture import ChunkFlow, box_width, chunk_picture, sample_flow
-from geoflow.experiments.comparison import Comparison, Run
+from geoflow.experiments.comparison import Comparison, Run, read_comparison
 from geoflow.experiments.conclusions import Record, best, cell_name, headline
 from geoflow.experiments.config import EnvConfig
 from geoflow.experiments.environments import make_env
+from geoflow.experiments.json_files import write_json
 from geoflow.experiments.rollout import Solver
 from geoflow.experiments.stages import Stage
 from geoflow.experiments.video import Clip, NoPictures, Shot, film
@@ -41,6 +42,26 @@ class Pictures:
     clips: Sequence[Clip] = ()
     flows: Mapping[str, ChunkFlow] = field(default_factory=dict)
     missing: str = ""
+
+
+def compare(runs: Sequence[Path | str], out: Path | str, *, videos: bool = True) -> Path:
+    """Compare evaluated runs: ``out``/comparison.json and ``out``/report.html.
+
+    Args:
+        runs: Run folders with an eval.json each. Several seeds of one policy are pooled.
+        out: The folder to write to.
+        videos: Render rollouts, where OpenGL can be had.
+
+    Returns:
+        The path of the report.
+
+    Raises:
+        ValueError: no runs, one named twice, one that is not evaluated, or nothing in common to compare.
+    """
+    comparison = read_comparison(runs)
+    out = Path(out)
+    write_json(out / "comparison.json", list(comparison.records))
+    return write_report(comparison, out / "report.html", videos=videos)
 
 
 def write_report(
@@ -387,7 +408,7 @@ def _shots(comparison: Comparison, firsts: Mapping[str, Run]) -> list[Shot]:
 
         def shot(seed: int, run: Run = firsts[policy], env: EnvConfig = env, cell: Record = record) -> Shot:
             solver = Solver(cell["nfe"], cell["solver"])
-            execution = Execution(cell["execute"], cell["delay"], cell["manner"], cell["ensemble"])
+            execution = Execution(**{name: cell[name] for name in Execution.__dataclass_fields__})
             return Shot(str(run.folder), run.policy, env, execution, solver, seed)
 
         episodes = record["episode_records"]

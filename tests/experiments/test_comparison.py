@@ -5,9 +5,10 @@ import re
 
 import pytest
 
-from geoflow.experiments.comparison import compare, read_comparison
+from geoflow.experiments.comparison import read_comparison
 from geoflow.experiments.conclusions import best, headline
 from geoflow.experiments.proportions import detectable_difference, wilson_interval
+from geoflow.experiments.report import compare
 from geoflow.policies.config import PolicyConfig
 from tests.experiments.synthetic import DDPM, EUCLIDEAN_FLOW, SE3_FLOW, write_run
 from tests.experiments.test_evaluation import PROMISED

@@ -17,11 +17,11 @@ from PIL import Image
 
 import geoflow as gf
 from geoflow.experiments.chunk_picture import SAMPLES, TIMES, chunk_picture, sample_flow
-from geoflow.experiments.comparison import compare, read_comparison
+from geoflow.experiments.comparison import read_comparison
 from geoflow.experiments.config import EnvConfig, EvaluateConfig
 from geoflow.experiments.evaluation import evaluate
 from geoflow.experiments.figures import palette
-from geoflow.experiments.report import Pictures, render
+from geoflow.experiments.report import Pictures, compare, render
 from geoflow.experiments.rollout import Solver
 from geoflow.experiments.stages import Stage, Stages
 from geoflow.experiments.video import EVERY, WIDTH, NoPictures, Shot, film
