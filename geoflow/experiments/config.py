@@ -51,6 +51,9 @@ class TrainConfig:
 
     demos: str = "demos/peg.h5"
     """The demonstration file."""
+    start: str = ""
+    """A run folder or Hub id whose weights and units it begins with; the policy is the same, but may learn to go on
+    with given steps. None by default."""
     steps: int = 7000
     """Optimiser steps."""
     batch_size: int = 256
@@ -88,10 +91,12 @@ class EvaluateConfig:
     delay: int = 0
     """Control steps that pass until a chunk is computed, while the last one goes on; 0: the robot waits."""
     manner: str = "naive"
-    """naive: a chunk knows nothing of the one that goes on meanwhile; guided: real-time chunking, it begins as
-    that goes on."""
+    """naive: a chunk knows nothing of the one that goes on meanwhile; guided: real-time chunking, it is pulled to
+    begin as that goes on; given: it begins as that goes on, as a policy with policy.given_steps has learned."""
     ensemble: float | None = None
     """m >= 0: act on the mean of all chunks that reach the present step, weighted exp(-m i), oldest first."""
+    warm_start: float | None = None
+    """t_0 in (0, 1): begin to sample a chunk there, from what is left of the last one."""
     workers: int = 0
     """Processes; 0 means one per core."""
 

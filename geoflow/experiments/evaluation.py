@@ -28,6 +28,7 @@ from geoflow.experiments.progress import bar
 from geoflow.experiments.proportions import wilson_interval
 from geoflow.experiments.provenance import cores, provenance
 from geoflow.experiments.rollout import BLOCK, Episode, Solver, check_env
+from geoflow.experiments.smoothness import Jumps
 from geoflow.policies.base import Policy
 from geoflow.policies.checkpoint import CheckpointError, load_policy, policy_class
 from geoflow.policies.config import PolicyConfig
@@ -191,14 +192,15 @@ class _Identity:
     delay: int
     manner: str
     ensemble: float | None
+    warm_start: float | None
     first_seed: int
     weights: str
 
 
 def _play(
     game: Game, cells: list[Solver], config: EvaluateConfig
-) -> Iterator[tuple[Solver, list[Episode], dict[str, float]]]:
-    """Every cell's episodes, as cells finish; blocks of scenes go to whichever process is free."""
+) -> Iterator[tuple[Solver, list[Episode], dict[str, Any]]]:
+    """Every cell's episodes, cost and jumps, as cells finish; blocks of scenes go to whichever process is free."""
     seeds = tuple(range(config.first_seed, config.first_seed + config.episodes))
     blocks = [seeds[i : i + BLOCK] for i in range(0, len(seeds), BLOCK)]
     jobs = [Job(cell, block) for cell in cells for block in blocks]
@@ -216,7 +218,11 @@ def _play(
             progress.update(len(played.episodes))
             if len(done[cell]) == len(blocks):
                 parts = [done[cell][i] for i in sorted(done[cell])]
-                yield cell, [e for part in parts for e in part.episodes], _cost(parts, workers)
+                yield cell, [e for part in parts for e in part.episodes], _results(parts, workers)
+
+
+def _results(parts: list[Played], workers: int) -> dict[str, Any]:
+    return {**_cost(parts, workers), "jumps": Jumps.together([part.jumps for part in parts]).summary()}
 
 
 def _cost(parts: list[Played], workers: int) -> dict[str, float]:
@@ -271,10 +277,9 @@ def _trained_env(meta: Mapping[str, Any], policy: Policy) -> EnvConfig:
 
 def _execution(config: EvaluateConfig, policy: Policy) -> Execution:
     execute = config.execute or policy.config.execute
-    execution = Execution(execute, config.delay, config.manner, config.ensemble)
+    execution = Execution(execute, config.delay, config.manner, config.ensemble, config.warm_start)
     execution.check(policy.config.horizon)
-    if execution.manner == "guided":
-        policy.check_onward()
+    policy.check_manner(execution.manner, execution.delay, execution.warm_start)
     return execution
 
 

@@ -14,6 +14,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from geoflow.experiments.config import EnvConfig
 from geoflow.experiments.environments import make_env
+from geoflow.experiments.smoothness import Jumps
 from geoflow.policies.base import Policy
 from geoflow.policies.execution import Execution, Executor
 
@@ -121,8 +122,8 @@ def check_env(env: gym.Env, policy: Policy, name: str) -> None:
 
 def run_block(
     block: SyncVectorEnv, policy: Policy, seeds: Sequence[int], solver: Solver, execution: Execution
-) -> tuple[list[Episode], int]:
-    """Play the scenes ``seeds`` to their ends, and count the chunks predicted.
+) -> tuple[list[Episode], int, Jumps]:
+    """Play the scenes ``seeds`` to their ends, count the chunks predicted, and see how their commands went on.
 
     Every scene draws its noise from a generator of its own, seeded like the scene, so all policies meet the
     same scenes and the same noise.
@@ -138,13 +139,19 @@ def run_block(
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     executor = Executor(policy, execution, size, nfe=solver.nfe, solver=solver.name)
     actions = np.tile(np.asarray(block.single_action_space.sample()), (size, 1))
+    commands, taken_over = [], []
     while (live := np.flatnonzero(~np.array(block.get_attr("over")))).size:
         present = {key: torch.from_numpy(value[live]) for key, value in window.items()}
         actions[live] = executor.act(present, live, [generators[row] for row in live])
+        commands.append(actions.copy())
+        taken_over.append(executor.taken_over)
         obs, *_ = block.step(actions)
         window = {key: np.concatenate([window[key][:, 1:], obs[key][:, None]], 1) for key in window}
-    ends = zip(seeds, block.get_attr("steps"), block.get_attr("last_info"), strict=False)
-    return [_episode(seed, steps, info) for seed, steps, info in ends], executor.predicted
+    lengths = block.get_attr("steps")[: len(seeds)]
+    ends = zip(seeds, lengths, block.get_attr("last_info"), strict=False)
+    played = np.stack(commands, axis=1)
+    jumps = [Jumps.of(played[row, :n], np.array(taken_over[:n])) for row, n in enumerate(lengths)]
+    return [_episode(*end) for end in ends], executor.predicted, Jumps.together(jumps)
 
 
 def _episode(seed: int, steps: int, info: Mapping[str, Any]) -> Episode:

@@ -31,7 +31,7 @@ from geoflow.experiments.model_card import model_card
 from geoflow.experiments.progress import bar
 from geoflow.experiments.provenance import provenance
 from geoflow.policies.base import Policy, PolicySpec
-from geoflow.policies.checkpoint import CheckpointError, build_policy
+from geoflow.policies.checkpoint import CheckpointError, build_policy, load_policy
 
 
 def train(config: Config, out: Path, seed: int = 0, device: str = "auto", *, resume: bool = True) -> Path:
@@ -71,6 +71,8 @@ def train(config: Config, out: Path, seed: int = 0, device: str = "auto", *, res
     torch.manual_seed(seed)
     policy = build_policy(config.policy, PolicySpec.of(chunks))
     policy.fit(chunks)
+    if settings.start:
+        policy.begin_from(load_policy(settings.start))
     policy.to(accelerator.device)
     average = AveragedModel(policy, multi_avg_fn=_warm_up_average(settings.ema_power))
     optimizer = torch.optim.AdamW(

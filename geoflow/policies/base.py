@@ -23,7 +23,7 @@ from geoflow.policies.backbones import BACKBONES, Condition, InvariantTransforme
 from geoflow.policies.config import PolicyConfig
 from geoflow.policies.encoders import ENCODERS, VectorEncoder, tokenise
 from geoflow.policies.foreign import hint, import_class
-from geoflow.policies.given import CHANNELS, Given, mark
+from geoflow.policies.given import CHANNELS, Given, mark, widened
 from geoflow.policies.observations import Senses, StateTokens
 
 Goal = tuple[Tensor, Tensor]
@@ -444,6 +444,24 @@ class Policy(nn.Module, ABC):
         self.senses.fit(batch.obs)
         if isinstance(self.net, InvariantTransformer):
             self.net.fit(self.feature_mean, self.feature_scale)
+
+    def begin_from(self, other: Policy) -> None:
+        """Take over weights, units, centres and widths of a trained policy, which may lack given steps.
+
+        Raises:
+            ValueError: it is of another shape.
+        """
+        state, own = other.state_dict(), self.state_dict()
+        if self.config.given_steps and not other.config.given_steps:
+            T, F = self.config.horizon, self.space.feature_dim
+            for name in state.keys() & own.keys():
+                if state[name].shape != own[name].shape and name.startswith("net."):
+                    state[name] = widened(state[name], own[name].shape, T, F)
+        try:
+            self.load_state_dict(state)
+        except RuntimeError as error:
+            reason = str(error).splitlines()[1].strip()
+            raise ValueError(f"a policy of another shape to begin from ({reason}).") from error
 
     def _blocks(self, dim: int) -> list[slice]:
         """Position, rotation and each extra: the parts of a tangent or feature that share one width."""

@@ -108,6 +108,9 @@ class Executor:
         """Start tick and chunks (size, T, 7 + k), oldest first."""
         self.predicted = 0
         """Chunks predicted so far."""
+        self.taken_over = False
+        """Whether the last action was the first one of a chunk that took over from another."""
+        self._newest = 0
 
     def act(
         self,
@@ -127,6 +130,7 @@ class Executor:
             self._plans.append((tick, self._predict(tick, window, rows, generator)))
         # The first prediction is waited for; later ones are there after the delay.
         there = [plan for plan in self._plans if not plan[0] or tick >= plan[0] + self._execution.delay]
+        self.taken_over, self._newest = there[-1][0] != self._newest, there[-1][0]
         if self._execution.ensemble is None:
             self._plans = self._plans[len(there) - 1 :]
             start, plan = there[-1]

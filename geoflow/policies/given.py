@@ -44,3 +44,16 @@ def mark(features: Tensor, given: Given | None) -> Tensor:
         return torch.cat([features, torch.zeros_like(features[..., :CHANNELS])], -1)
     mask = given.mask.unsqueeze(-1)
     return torch.cat([torch.where(mask, given.features, features), mask.to(features)], -1)
+
+
+def widened(weight: Tensor, shape: torch.Size, horizon: int, features: int) -> Tensor:
+    """Input weights (n, inputs, ...) of a network that had no such channel, in its new ``shape``, with zeros for it.
+
+    The MLP takes a chunk as one vector, ``horizon`` times as many ``features``, before all else; the others step by
+    step.
+    """
+    if shape[1] == weight.shape[1] + CHANNELS:
+        return torch.cat([weight, torch.zeros_like(weight[:, :CHANNELS])], 1)
+    chunk, rest = weight.split([horizon * features, weight.shape[1] - horizon * features], 1)
+    chunk = chunk.unflatten(1, (horizon, features))
+    return torch.cat([mark(chunk, None).flatten(1), rest], 1)

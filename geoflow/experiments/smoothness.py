@@ -1,0 +1,68 @@
+"""How commands go on where a chunk takes over from another: steps and their changes, there and inside chunks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from geoflow.lie import se3
+
+MEASURES = ("step_mm", "step_deg", "change_mm", "change_deg")
+
+
+@dataclass(frozen=True)
+class Jumps:
+    """Commands as they follow each other; rows are ticks, columns `MEASURES`.
+
+    A step is the motion from the last command to this one. Its change is what separates this command from where
+    the last step, made once more, would have led: c_(k-1) (c_(k-2)^-1 c_(k-1)). A smooth motion has small changes,
+    however fast it is.
+
+    Attributes:
+        border: The first commands of chunks that take over from others, shape (n, 4).
+        inside: Commands that come, like the two before them, from one chunk, shape (m, 4).
+    """
+
+    border: np.ndarray
+    inside: np.ndarray
+
+    @classmethod
+    def of(cls, commands: np.ndarray, taken_over: np.ndarray) -> Jumps:
+        """Of an episode's commands (N, 7 + k), and where a chunk took over, (N,) bool."""
+        pose = torch.from_numpy(np.asarray(commands)[:, :7].astype(np.float64))
+        if len(pose) < 3:
+            return cls(np.zeros((0, len(MEASURES))), np.zeros((0, len(MEASURES))))
+        step = se3.compose(se3.inverse(pose[:-1]), pose[1:])
+        foreseen = se3.compose(pose[1:-1], step[:-1])
+        rows = torch.stack([*_apart(pose[1:-1], pose[2:]), *_apart(foreseen, pose[2:])], -1).numpy()
+        new = np.asarray(taken_over, dtype=bool)
+        return cls(rows[new[2:]], rows[~(new[2:] | new[1:-1])])
+
+    @classmethod
+    def together(cls, parts: Sequence[Jumps]) -> Jumps:
+        """Those of several episodes."""
+        return cls(
+            *(np.concatenate([getattr(part, name) for part in parts]) for name in ("border", "inside"))
+        )
+
+    def summary(self) -> dict[str, Any]:
+        """Count, mean and 95th percentile of each measure, at borders and inside; empty where there is none."""
+        return {
+            name: {
+                "count": len(rows),
+                "mean": dict(zip(MEASURES, rows.mean(0).tolist(), strict=True)),
+                "p95": dict(zip(MEASURES, np.percentile(rows, 95, axis=0).tolist(), strict=True)),
+            }
+            for name in ("border", "inside")
+            if len(rows := getattr(self, name))
+        }
+
+
+def _apart(a: torch.Tensor, b: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Distance [mm] and angle [deg] between poses (N, 7)."""
+    xi = se3.log(se3.compose(se3.inverse(a), b))
+    return 1e3 * (a[:, :3] - b[:, :3]).norm(dim=-1), torch.rad2deg(xi[:, 3:].norm(dim=-1))
