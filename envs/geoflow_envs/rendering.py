@@ -4,6 +4,8 @@
 # (MuJoCo's functions live in a compiled module without stubs.)
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import mujoco
 import numpy as np
 from numpy.typing import NDArray
@@ -22,17 +24,27 @@ def renderer(model: mujoco.MjModel, width: int, height: int) -> mujoco.Renderer:
 
 
 class FrameRenderer:
-    """Lazy RGB frames of one camera."""
+    """Lazy RGB frames of one camera; `groups` are the geom groups that are shown, if not MuJoCo's own choice."""
 
-    def __init__(self, model: mujoco.MjModel, width: int, height: int, camera: str) -> None:
+    def __init__(
+        self,
+        model: mujoco.MjModel,
+        width: int,
+        height: int,
+        camera: str,
+        groups: Sequence[int] | None = None,
+    ) -> None:
         self.model, self.width, self.height, self.camera = model, width, height, camera
+        self.option = mujoco.MjvOption()
+        if groups is not None:
+            self.option.geomgroup[:] = [group in groups for group in range(mujoco.mjNGROUP)]
         self._renderer: mujoco.Renderer | None = None
 
     def render(self, data: mujoco.MjData) -> NDArray[np.uint8]:
         """One frame (height, width, 3), uint8."""
         if self._renderer is None:
             self._renderer = renderer(self.model, self.width, self.height)
-        self._renderer.update_scene(data, camera=self.camera)
+        self._renderer.update_scene(data, self.camera, self.option)
         return self._renderer.render().copy()
 
     def close(self) -> None:
