@@ -1,0 +1,44 @@
+"""The study: runs everything, skips what is done, and says in its table which learning rate and scenes it was."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
+
+from study import DEVELOPMENT_SEED, METHODS, settings, study
+
+
+def test_rates_are_compared_on_development_scenes():
+    config = settings(Path("out"), "peg_study", "ddpm", 4e-3, None, False)
+    assert config.train.learning_rate == 4e-3
+    assert config.evaluate.first_seed == DEVELOPMENT_SEED
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_without_rates_a_method_has_its_own_and_the_held_out_scenes(method):
+    config = settings(Path("out"), "key_turn", method, None, 7, False)
+    assert config.evaluate.first_seed == 1_000_000 > DEVELOPMENT_SEED + config.evaluate.episodes
+    assert config.train.steps == 7
+    assert config.train.learning_rate == 2e-3
+
+
+@pytest.mark.slow
+def test_it_runs_and_skips_what_is_done(tmp_path):
+    table = study(tmp_path, ["peg_study"], ["se3_flow", "regression"], [0], rates=[1e-3], quick=True)
+    rows = [[cell.strip() for cell in row.split("|")[1:-1]] for row in table.read_text().splitlines()[2:]]
+    assert {(row[1], row[4]) for row in rows} == {
+        ("se3_flow", "1"), ("se3_flow", "2"), ("se3_flow", "4"), ("se3_flow", "10"), ("regression", "1")
+    }  # fmt: skip
+    assert {row[2] for row in rows} == {"0.001"}
+    records = json.loads((tmp_path / "results.json").read_text())
+    assert len(records) == len(rows)
+    assert (tmp_path / "peg_study" / "report.html").stat().st_size > 10_000
+    weights = tmp_path / "peg_study" / "se3_flow_0.001_0" / "model.safetensors"
+    written = weights.stat().st_mtime_ns
+    study(tmp_path, ["peg_study"], ["se3_flow", "regression"], [0], rates=[1e-3], quick=True)
+    assert weights.stat().st_mtime_ns == written
