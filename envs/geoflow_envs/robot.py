@@ -6,12 +6,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from math import cos, pi, sin
+from itertools import islice
+from math import inf, sqrt
 
 import mujoco
 import numpy as np
 
 from . import poses
+from .kinematics import DH, HAND_FRAME, Arm, inside, link_frame
 from .poses import Array
 from .scene import TIMESTEP, box
 
@@ -134,8 +136,8 @@ class Robot(ABC):
         """Simulate one control step while the target moves from `start` to where it is now."""
 
     @abstractmethod
-    def reachable(self, path: Sequence[Array], obstacle: Array) -> bool:
-        """Whether the hand can go through TCP poses in this order, from where it was last commanded to.
+    def reachable(self, keys: Sequence[Array], obstacle: Array) -> bool:
+        """Whether the hand can go by TCP poses in this order, from the first, where it was last commanded to.
 
         The arm behind the hand, if there is one, must keep `CLEARANCE` from `obstacle`, one or more points (n, 3) [m].
         """
@@ -194,8 +196,8 @@ class FreeRobot(Robot):
             part[:3] += step * (block / BLOCKS)
             yield part
 
-    def reachable(self, path: Sequence[Array], obstacle: Array) -> bool:
-        points = np.array([T[:3] for T in path])
+    def reachable(self, keys: Sequence[Array], obstacle: Array) -> bool:
+        points = np.array(keys)[:, :3]  # the workspace is convex: what lies between is inside too
         return bool(((points >= WORKSPACE[0]) & (points <= WORKSPACE[1])).all())
 
 
@@ -238,22 +240,11 @@ class FreePair:
         return self.hands[0].reachable(path, obstacle)
 
 
-# Modified Denavit-Hartenberg table of the Franka Emika Panda (manufacturer's public documentation):
-# a [m], d [m], alpha [rad], lower and upper joint limit [rad], home [rad].
-_DH = (
-    (0.0, 0.333, 0.0, -2.8973, 2.8973, 0.0),
-    (0.0, 0.0, -pi / 2, -1.7628, 1.7628, -pi / 4),
-    (0.0, 0.316, pi / 2, -2.8973, 2.8973, 0.0),
-    (0.0825, 0.0, pi / 2, -3.0718, -0.0698, -3 * pi / 4),
-    (-0.0825, 0.384, -pi / 2, -2.8973, 2.8973, 0.0),
-    (0.0, 0.0, pi / 2, -0.0175, 3.7525, pi / 2),
-    (0.088, 0.0, pi / 2, -2.8973, 2.8973, pi / 4),
-)
-_FLANGE, _TCP = 0.107, 0.1034  # flange from the last joint, TCP from the flange [m]
-MAX_JOINT_JUMP = 0.7  # between neighbouring poses of a path [rad]; more means near a singularity
-MAX_STOPS = 4096  # of paths, remembered
-MAX_IK_STEP = 0.3  # of a joint in one iteration [rad]
-_DAMPING = 1e-4 * np.eye(6)
+MAX_STEPS = 24  # of the arm to the next key pose
+# How far a joint may turn in one of them: more for less way means near a singularity.
+SPARE_TURN, TURN_PER_METRE = 0.2, 6.0  # [rad], [rad/m]
+MAX_LEGS = 1024  # of paths, remembered
+_LIMITS, _PATH_LIMITS = inside(0.02), inside(0.1)  # where the arm may go, and where a task may need it
 SERVO_LAG = 0.02  # of the arm behind its target [s], about the free hand's
 _STIFFNESS = (3000, 3000, 3000, 2500, 2000, 1500, 1000)  # position gains [N m/rad]
 _TORQUE = (87, 87, 87, 87, 12, 12, 12)  # [N m]
@@ -280,10 +271,8 @@ _LINKS: tuple[tuple[tuple[Sequence[float], Sequence[float], float, float, str], 
 
 def _arm() -> str:
     opened = closed = ""
-    for index, ((a, d, alpha, low, high, _), capsules) in enumerate(zip(_DH, _LINKS, strict=True), start=1):
-        position = f"{a:.6g} {-d * sin(alpha):.6g} {d * cos(alpha):.6g}"
-        rotation = f"{cos(alpha / 2):.9g} {sin(alpha / 2):.9g} 0 0"
-        opened += f'<body name="link{index}" pos="{position}" quat="{rotation}" gravcomp="1">'
+    for index, ((a, d, alpha, low, high, _), capsules) in enumerate(zip(DH, _LINKS, strict=True), start=1):
+        opened += f'<body name="link{index}" {link_frame(a, d, alpha)} gravcomp="1">'
         opened += (
             f'<joint name="joint{index}" axis="0 0 1" range="{low} {high}" armature=".1" damping="1" '
             f'actuatorfrcrange="{-_TORQUE[index - 1]} {_TORQUE[index - 1]}"/>'
@@ -295,11 +284,7 @@ def _arm() -> str:
                 'contype="2" conaffinity="1"/>'
             )
         closed += "</body>"
-    # The hand's closing direction stands at -45 degrees about the flange.
-    hand = (
-        f'<body name="hand" pos="0 0 {_FLANGE + _TCP}" quat="{cos(pi / 8):.9g} 0 0 {-sin(pi / 8):.9g}" '
-        f'gravcomp="1">{_hand()}</body>'
-    )
+    hand = f'<body name="hand" {HAND_FRAME} gravcomp="1">{_hand()}</body>'
     return opened + hand + closed
 
 
@@ -320,8 +305,6 @@ class PandaRobot(Robot):
         )
         + "</actuator>",
     )
-    home = np.array([row[5] for row in _DH])
-    limits = np.array([row[3:5] for row in _DH]).T
 
     def __init__(self, model: mujoco.MjModel) -> None:
         super().__init__(model)
@@ -332,107 +315,65 @@ class PandaRobot(Robot):
         # The servos' damping acts on the speed itself and so lags by kv / kp; targets lead by all but SERVO_LAG of it.
         gain, damping = model.actuator_gainprm[self.servos, 0], -model.actuator_biasprm[self.servos, 2]
         self.lead = np.maximum(damping / gain - SERVO_LAG, 0.0)
-        self.angles = self.home.copy()
-        self.outer_links = np.array([model.body(f"link{i}").id for i in (4, 5, 6, 7)])
-        self._stops: dict[bytes, tuple[Array, bool, Array]] = {}
-        self._scratch = mujoco.MjData(model)
-        self._jacobian = np.zeros((6, model.nv))
-
-    def inverse_kinematics(
-        self,
-        T_w_tcp: Array,
-        start: Array,
-        iterations: int = 12,
-        accuracy: float = 1e-5,
-        margin: float = 0.02,
-        leans: int | None = None,
-    ) -> tuple[Array, bool]:
-        """Joint angles that put the TCP at a pose, from a warm start; the null space leans to `home`.
-
-        dq = J^T (J J^T + lambda I)^-1 (e - J l) + l with l = (home - q) / 20, in the first `leans` iterations or all,
-        then l = 0; a joint at its limit (less `margin` [rad]) is taken out, and the others do its part. True when
-        within 1 mm and 0.01 rad.
-        """
-        low, high = self.limits[0] + margin, self.limits[1] - margin
-        q = start.copy()
-        error = self._error(T_w_tcp, q)
-        for iteration in range(iterations):
-            if np.abs(error).max() < accuracy:
-                break
-            mujoco.mj_comPos(self.model, self._scratch)
-            mujoco.mj_jacBody(self.model, self._scratch, self._jacobian[:3], self._jacobian[3:], self.hand)
-            J, lean = self._jacobian[:, self.dofs], (self.home - q) / 20
-            if leans is not None and iteration >= leans:
-                lean[:] = 0.0
-            dq = _damped_step(J, error, lean)
-            blocked = ((q <= low) & (dq < 0)) | ((q >= high) & (dq > 0))
-            if blocked.any():
-                J[:, blocked], lean[blocked] = 0.0, 0.0
-                dq = _damped_step(J, error, lean)
-            # np.clip, which takes several times as long for seven numbers.
-            dq = np.minimum(np.maximum(dq, -MAX_IK_STEP), MAX_IK_STEP)
-            q = np.minimum(np.maximum(q + dq, low), high)
-            error = self._error(T_w_tcp, q)
-        return q, poses.norm(error[:3]) < 1e-3 and poses.norm(error[3:]) < 1e-2
-
-    def _error(self, T_w_tcp: Array, q: Array) -> Array:
-        """Position and rotation that are missing to a TCP pose, in the world; leaves the arm at q in `_scratch`."""
-        self._scratch.qpos[self.joints] = q
-        mujoco.mj_kinematics(self.model, self._scratch)
-        now = self.tcp(self._scratch)
-        return np.concatenate([T_w_tcp[:3] - now[:3], poses.rotate(now, poses.rotvec(now, T_w_tcp))])
+        self.arm = Arm()
+        self.angles = self.arm.home
+        self._legs: dict[bytes, Array | None] = {}
 
     def _place(self, data: mujoco.MjData) -> None:
-        self.angles, _ = self.inverse_kinematics(self.target, self.home, iterations=60)
+        self.angles, _ = self.arm.inverse(self.target, self.arm.home, _LIMITS, iterations=60)
         data.qpos[self.joints] = self.angles
         data.ctrl[self.servos] = self.angles
 
     def _follow(self, data: mujoco.MjData, start: Array) -> None:
         before = self.angles
-        # Leaning moves the TCP, in second order, and so keeps the iteration from ending.
-        self.angles, _ = self.inverse_kinematics(self.target, before, leans=4)
+        self.angles, _ = self.arm.inverse(self.target, before, _LIMITS)
         step = self.angles - before
         for block in range(1, BLOCKS + 1):
             data.ctrl[self.servos] = before + step * (block / BLOCKS) + step * CONTROL_HZ * self.lead
             mujoco.mj_step(self.model, data, nstep=SUBSTEPS // BLOCKS)
 
-    def reachable(self, path: Sequence[Array], obstacle: Array) -> bool:
-        q = self.angles
-        for T in path:
-            before = q
-            q, reached, links = self._stop(T, q)
-            if not reached or np.abs(q - before).max() > MAX_JOINT_JUMP:
-                return False
-            if any(_nearest(links, point) < CLEARANCE for point in np.atleast_2d(obstacle)):
+    def reachable(self, keys: Sequence[Array], obstacle: Array) -> bool:
+        q: Array | None = self.angles
+        for key in keys:
+            q = self._leg(key, q, obstacle)
+            if q is None:
                 return False
         return True
 
-    def _stop(self, T_w_tcp: Array, start: Array) -> tuple[Array, bool, Array]:
-        """Joint angles at a pose of a path, whether it is reached, positions of the outer links (4, 3).
+    def _leg(self, end: Array, q: Array, obstacle: Array) -> Array | None:
+        """Joint angles at a pose, come from angles q; None if the arm cannot go there.
 
         Kept, for the ways to do one scene begin alike.
         """
-        key = T_w_tcp.tobytes() + start.tobytes()
-        if key not in self._stops:
-            if len(self._stops) >= MAX_STOPS:
-                self._stops.clear()
-            q, reached = self.inverse_kinematics(T_w_tcp, start, accuracy=1e-3, margin=0.1)
-            self._stops[key] = q, reached, self._scratch.xpos[self.outer_links]
-        return self._stops[key]
+        key = end.tobytes() + q.tobytes() + obstacle.tobytes()
+        if key not in self._legs:
+            if len(self._legs) >= MAX_LEGS:
+                self._legs.clear()
+            self._legs[key] = self._walk(end, q, obstacle)
+        return self._legs[key]
+
+    def _walk(self, end: Array, q: Array, obstacle: Array) -> Array | None:
+        """The arm's approach to a pose: each step nearer, none a jump, all of them clear of the obstacle."""
+        angles, last, links = q, inf, []
+        for moved, missing in islice(self.arm.approach(end, q, _PATH_LIMITS), MAX_STEPS):
+            turn = max(map(abs, (moved - angles).tolist()))
+            if missing >= last or turn > SPARE_TURN + TURN_PER_METRE * (last - missing):
+                return None
+            angles, last = moved, missing
+            links.append(self.arm.links())
+            if missing < 1e-3:
+                return angles if _nearest(np.array(links), obstacle) > CLEARANCE else None
+        return None
 
 
-def _nearest(points: Array, obstacle: Array) -> float:
-    """Distance of a point from the chain of segments between `points` (n, 3) [m]."""
-    start, along = points[:-1], np.diff(points, axis=0)
-    length = np.maximum((along * along).sum(axis=1), 1e-12)
-    part = np.clip(((obstacle - start) * along).sum(axis=1) / length, 0.0, 1.0)
-    off = start + part[:, None] * along - obstacle
-    return float(np.sqrt((off * off).sum(axis=1).min()))
-
-
-def _damped_step(J: Array, error: Array, lean: Array) -> Array:
-    """J^T (J J^T + lambda I)^-1 (e - J l) + l."""
-    return lean + J.T @ np.linalg.solve(J @ J.T + _DAMPING, error - J @ lean)
+def _nearest(chains: Array, obstacle: Array) -> float:
+    """Distance of points (n, 3) from chains of segments between points (m, 4, 3) [m]."""
+    start, along = chains[:, :-1], chains[:, 1:] - chains[:, :-1]
+    length = np.maximum((along * along).sum(axis=-1), 1e-12)
+    off = obstacle.reshape(-1, 1, 1, 3) - start
+    part = np.minimum(np.maximum((off * along).sum(axis=-1) / length, 0.0), 1.0)
+    off -= part[..., None] * along
+    return sqrt((off * off).sum(axis=-1).min())
 
 
 ROBOTS: dict[str, type[Robot]] = {"free": FreeRobot, "panda": PandaRobot}
