@@ -34,7 +34,7 @@ class Collect:
     def defaults(cls, config: Config) -> Collect:
         """The options as the YAML files leave them."""
         task = Task(config.env.id, from_files=config.env.kwargs)
-        return cls(task=task, collect=config.collect, out=Path(config.train.demos))
+        return cls(task=task, collect=config.collect, out=config.train.files[0])
 
     def run(self) -> Path:
         """Collect."""

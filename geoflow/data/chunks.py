@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from geoflow.data.demonstrations import DemonstrationError, Demonstrations
+from geoflow.data.demonstrations import DemonstrationError, Demonstrations, Episode, Meta
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class Batch:
 
     Attributes:
         obs: name -> (B, To, d), the present observation last.
-        actions: (B, T, 7 + k), world frame: position [m], quaternion wxyz, extras.
+        actions: (B, T, 7 n + k), world frame: position [m] and quaternion wxyz of each of n arms, extras.
     """
 
     obs: dict[str, Tensor]
@@ -31,55 +32,98 @@ class Batch:
 
 
 class Chunks:
-    """Every window of a demonstration file whose actions are the undisturbed expert's.
+    """Every window of one demonstration file, or of several, whose actions are the undisturbed expert's.
 
-    The file's rows are copied once into an unnamed temporary file and mapped into memory from there: the
-    operating system keeps in memory what is in use, and what a batch costs does not depend on the file's size.
+    The files' rows are copied once into unnamed temporary files and mapped into memory from there: the
+    operating system keeps in memory what is in use, and what a batch costs does not depend on the files' size.
 
     At the end of an episode the last action is repeated; before its beginning, the first observation.
 
+    Several files may be of several tasks. An observation that is recorded in some of them only is not there in
+    the others' windows: NaN, or an empty text. (Pictures have no such number, and must be in all files or none.)
+
     Args:
-        path: The demonstration file.
+        paths: The demonstration file or files.
         horizon: T, actions in a chunk.
         observation_steps: To, observations in a window.
+        observations: Names of those to read; all by default.
+
+    Raises:
+        DemonstrationError: a file cannot be used, or not beside the first: another control rate, other actions,
+            or another kind or shape of an observation of the same name.
     """
 
-    def __init__(self, path: Path | str, horizon: int, observation_steps: int = 1) -> None:
+    def __init__(
+        self,
+        paths: Path | str | Sequence[Path | str],
+        horizon: int,
+        observation_steps: int = 1,
+        observations: Sequence[str] = (),
+    ) -> None:
         self.horizon, self.observation_steps = horizon, observation_steps
-        with Demonstrations(path) as demonstrations:
-            self.meta = demonstrations.meta
-            starts, first, last = [], [], []
-            rows = 0
-            self._files: dict[str, _Rows] = {}
-            for episode in demonstrations:
-                columns = {f"obs/{name}": x for name, x in episode.obs.items()} | {"actions": episode.actions}
-                for name, x in columns.items():
-                    self._files.setdefault(name, _Rows()).append(x)
-                n = len(episode.actions)
-                clean = _clean_starts(episode.disturbed, horizon)
-                starts.append(rows + clean)
-                first.append(np.full(len(clean), rows))
-                last.append(np.full(len(clean), rows + n - 1))
-                rows += n
+        self.paths = (Path(paths),) if isinstance(paths, (Path, str)) else tuple(map(Path, paths))
+        self.metas, self.kinds, self.shapes = _together(self.paths)
+        self.texts: dict[str, set[str]] = {name: set() for name, kind in self.kinds.items() if kind == "text"}
+        """Every text that was recorded, by observation."""
+        read = [name for name in self.kinds if name in observations or not observations]
+        self._require_pictures(read)
+        self._files = {name: _Rows() for name in (*(f"obs/{name}" for name in read), "actions")}
+        starts, first, last = [], [], []
+        rows = episodes = 0
+        for path in self.paths:
+            with Demonstrations(path, read) as demonstrations:
+                episodes += len(demonstrations)
+                for episode in demonstrations:
+                    n = len(episode.actions)
+                    self._append(episode, read)
+                    clean = _clean_starts(episode.disturbed, horizon)
+                    starts.append(rows + clean)
+                    first.append(np.full(len(clean), rows))
+                    last.append(np.full(len(clean), rows + n - 1))
+                    rows += n
         self._rows = {name: file.map() for name, file in self._files.items()}
         self._start, self._first, self._last = (np.concatenate(x) for x in (starts, first, last))
         if len(self._start) == 0:
             raise DemonstrationError(
-                f"{path}: no window of {horizon} undisturbed actions in {len(demonstrations)} demonstrations; "
-                "collect with a smaller --collect.disturbance, or train with a smaller --policy.horizon."
+                f"{', '.join(map(str, self.paths))}: no window of {horizon} undisturbed actions in {episodes} "
+                "demonstrations; collect with a smaller --collect.disturbance, or train with a smaller "
+                "--policy.horizon."
             )
+
+    def _append(self, episode: Episode, names: Sequence[str]) -> None:
+        """Write the rows of an episode, with what is not there in the places of what was not recorded."""
+        n = len(episode.actions)
+        self._files["actions"].append(episode.actions)
+        for name in names:
+            x = episode.obs.get(name)
+            if x is None:
+                text = self.kinds[name] == "text"
+                x = np.full((n, *self.shapes[name]), 0 if text else np.nan, np.uint8 if text else np.float32)
+            elif name in self.texts:
+                self.texts[name] |= {
+                    bytes(row).rstrip(b"\0").decode(errors="replace") for row in np.unique(x, axis=0)
+                }
+            self._files[f"obs/{name}"].append(x)
+
+    def _require_pictures(self, names: Sequence[str]) -> None:
+        for name in names:
+            without = [
+                path
+                for path, meta in zip(self.paths, self.metas, strict=True)
+                if name not in meta.observation_kinds
+            ]
+            if self.kinds[name] == "image" and without:
+                raise DemonstrationError(
+                    f"{without[0]} has no pictures {name!r}, which another of the files has; collect all with the "
+                    "same cameras, or name other observations in policy.observations."
+                )
 
     def __len__(self) -> int:
         return len(self._start)
 
     @property
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Shape of one observation, by name."""
-        return {name[4:]: x.shape[1:] for name, x in self._rows.items() if name.startswith("obs/")}
-
-    @property
     def action_dim(self) -> int:
-        """7 + k."""
+        """7 n + k."""
         return self._rows["actions"].shape[1]
 
     def batch(self, indices: np.ndarray) -> Batch:
@@ -87,7 +131,8 @@ class Chunks:
         start, first, last = self._start[indices, None], self._first[indices, None], self._last[indices, None]
         past = np.maximum(start - np.arange(self.observation_steps)[::-1], first)
         future = np.minimum(start + np.arange(self.horizon), last)
-        obs = {name: torch.from_numpy(self._rows[f"obs/{name}"][past]) for name in self.shapes}
+        read = {name: torch.from_numpy(x[past]) for name, x in self._rows.items() if name != "actions"}
+        obs = {name.removeprefix("obs/"): x for name, x in read.items()}
         return Batch(obs, torch.from_numpy(self._rows["actions"][future]))
 
     def sample(self, count: int, seed: int = 0) -> Batch:
@@ -112,6 +157,37 @@ class Chunks:
             cached = {key: x for key, x in cached.items() if key[0] >= epoch - 1} | {(epoch, seed): order}
             self._epochs = cached
         return cached[epoch, seed]
+
+
+def _together(
+    paths: Sequence[Path],
+) -> tuple[tuple[Meta, ...], dict[str, str], dict[str, tuple[int, ...]]]:
+    """What the files say of themselves, and kind and shape of all their observations, if they go together."""
+    metas: list[Meta] = []
+    kinds: dict[str, str] = {}
+    shapes: dict[str, tuple[int, ...]] = {}
+    actions: tuple[int, ...] = ()
+    for path in paths:
+        with Demonstrations(path) as demonstrations:
+            meta, widths = demonstrations.meta, demonstrations.shapes
+        actions = actions or widths["actions"]
+        if widths["actions"] != actions:
+            raise DemonstrationError(
+                f"{path} has actions of shape {widths['actions']}, {paths[0]} of {actions}; one policy gives actions "
+                "of one shape: train on files of the same robot."
+            )
+        if metas:
+            meta.expect(control_hz=metas[0].control_hz, arms=metas[0].arms, where=str(path))
+        metas.append(meta)
+        for name, kind in meta.observation_kinds.items():
+            found, known = (kind, widths[f"obs/{name}"]), (kinds.get(name), shapes.get(name))
+            if name in kinds and found != known:
+                raise DemonstrationError(
+                    f"{path} has {name!r} as {found[0]} of shape {found[1]}, another of the files as {known[0]} of "
+                    f"shape {known[1]}; an observation has one kind and shape: collect again with the same options."
+                )
+            kinds[name], shapes[name] = found
+    return tuple(metas), kinds, shapes
 
 
 def _clean_starts(disturbed: np.ndarray, horizon: int) -> np.ndarray:

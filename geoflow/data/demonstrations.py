@@ -4,7 +4,7 @@ data                          attributes: the fields of `Meta`, and the format a
 data/demo_<i>                 attributes: seed, success, failure, num_samples
 data/demo_<i>/obs/<name>      (N, 7) pose | (N, d) vector | (N, H, W, C) uint8 image | (N, P, 3 + c) points,
                               xyz in the world [m] | (N, L) text, uint8, 0 after the end | (N, [n,] d) embedding
-data/demo_<i>/actions         (N, 7 + k) the expert's absolute pose in the world, then extras
+data/demo_<i>/actions         (N, 7 n + k) the expert's absolute pose in the world of each of n arms, then extras
 data/demo_<i>/disturbed       (N,) bool, True where what was executed is not the recorded action
 """
 
@@ -13,7 +13,7 @@ from __future__ import annotations
 import io
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,8 @@ FORMAT = "geoflow-demonstrations"
 FORMAT_VERSION = 1
 POSE_CONVENTION = "xyz_wxyz"
 ACTION_CONVENTION = "absolute_pose_world+extras"
+"""Of one arm; see `action_convention`."""
+MOST_ARMS = 16
 KINDS = ("pose", "vector", "image", "points", "text", "embedding")
 UNIT_TOLERANCE = 1e-3
 """How far the norm of a stored quaternion may be from 1."""
@@ -42,7 +44,8 @@ class Episode:
 
     Attributes:
         obs: Observation name -> (N, ...): poses x y z qw qx qy qz [m], vectors, uint8 images.
-        actions: (N, 7 + k) float32: pose in the world, quaternion wxyz, then extras in [-1, 1].
+        actions: (N, 7 n + k) float32: the pose of each of n arms in the world, quaternion wxyz, then extras in
+            [-1, 1].
         disturbed: (N,) bool: True where something else than ``actions[t]`` was executed.
         seed: What the environment was reset with.
         success: Whether the task was done.
@@ -73,6 +76,7 @@ class Meta:
         settings: How it was collected (seed, episodes, disturbance, ...).
         attempts: Episodes run.
         failures: Kind -> how many of the attempts failed so; they are not in the file.
+        arms: Poses in an action.
     """
 
     env_id: str
@@ -83,14 +87,16 @@ class Meta:
     settings: Mapping[str, Any] = field(default_factory=dict)
     attempts: int = 0
     failures: Mapping[str, int] = field(default_factory=dict)
+    arms: int = 1
 
     def expect(
         self,
         env_id: str | None = None,
         control_hz: float | None = None,
         where: str = "the demonstration file",
+        arms: int | None = None,
     ) -> None:
-        """Raise a DemonstrationError unless the file is of this task and this control rate [1/s].
+        """Raise a DemonstrationError unless the file is of this task, this control rate [1/s] and so many arms.
 
         The part of an id before ":" says where it is registered, and is not compared.
         """
@@ -104,6 +110,22 @@ class Meta:
                 f"{where} was recorded at {self.control_hz:g} actions a second, but the environment "
                 f"runs at {control_hz:g}; collect again at {control_hz:g}."
             )
+        if arms is not None and arms != self.arms:
+            raise DemonstrationError(
+                f"{where} has the poses of {self.arms} arm{'s' * (self.arms > 1)} in its actions; expected {arms}: pass "
+                "files of one robot."
+            )
+
+
+def action_convention(arms: int) -> str:
+    """What a file says of its actions: the poses of so many arms, then extras."""
+    return ACTION_CONVENTION if arms == 1 else f"{arms}*{ACTION_CONVENTION}"
+
+
+def _arms(convention: object) -> int | None:
+    """The inverse of `action_convention`; None for another convention."""
+    known = {action_convention(arms): arms for arms in range(1, MOST_ARMS + 1)}
+    return known.get(convention) if isinstance(convention, str) else None
 
 
 class Demonstrations:
@@ -113,6 +135,10 @@ class Demonstrations:
 
     Opening checks the file and its conventions; reading an episode checks its shapes and numbers.
 
+    Args:
+        path: The file.
+        observations: Names of those that are read, where they are recorded; all by default.
+
     Raises:
         DemonstrationError: not a demonstration file, truncated, empty, of another convention; on reading, an
             episode with a NaN, a wrong shape or a quaternion that is not a unit one.
@@ -121,8 +147,9 @@ class Demonstrations:
 
     meta: Meta
 
-    def __init__(self, path: Path | str) -> None:
+    def __init__(self, path: Path | str, observations: Sequence[str] = ()) -> None:
         self.path = Path(path)
+        self._only = set(observations)
         self._file = _open(self.path)
         try:
             self.meta = _read_meta(self._file, self.path)
@@ -152,7 +179,7 @@ class Demonstrations:
             actions = np.asarray(group["actions"])
             undisturbed = np.zeros(len(actions), bool)
             episode = Episode(
-                obs={key: np.asarray(x) for key, x in group["obs"].items()},
+                obs={key: np.asarray(x) for key, x in group["obs"].items() if self._reads(key)},
                 actions=actions,
                 disturbed=np.asarray(group["disturbed"], bool) if "disturbed" in group else undisturbed,
                 seed=int(group.attrs.get("seed", 0)),
@@ -162,7 +189,8 @@ class Demonstrations:
             widths = _widths(group)
         except _UNREADABLE as error:
             raise _damaged(where, error) from error
-        check(episode, self.meta.observation_kinds, where)
+        kinds = {key: kind for key, kind in self.meta.observation_kinds.items() if self._reads(key)}
+        check(episode, kinds, where, self.meta.arms)
         if widths != self._widths:
             column, first = next((n, w) for n, w in self._widths.items() if widths.get(n) != w)
             raise DemonstrationError(
@@ -170,6 +198,14 @@ class Demonstrations:
                 f"{first}; all demonstrations of a file must agree."
             )
         return episode
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shape of one step, of ``actions`` and of each ``obs/<name>``, read or not."""
+        return dict(self._widths)
+
+    def _reads(self, name: str) -> bool:
+        return not self._only or name in self._only
 
     def __iter__(self) -> Iterator[Episode]:
         return (self[i] for i in range(len(self)))
@@ -202,7 +238,8 @@ def write(path: Path | str, meta: Meta, episodes: Iterable[Episode]) -> None:
             for key, value in _meta_attributes(meta).items():
                 data.attrs[key] = value
             for i, episode in enumerate(episodes):
-                check(episode, meta.observation_kinds, f"episode {i} (seed {episode.seed}) for {path}")
+                where = f"episode {i} (seed {episode.seed}) for {path}"
+                check(episode, meta.observation_kinds, where, meta.arms)
                 _write_episode(data.create_group(f"demo_{i}"), episode)
                 if disk.error is not None:
                     break
@@ -210,7 +247,7 @@ def write(path: Path | str, meta: Meta, episodes: Iterable[Episode]) -> None:
             raise OSError(disk.error.errno, os.strerror(disk.error.errno or 0), str(path)) from disk.error
 
 
-def check(episode: Episode, kinds: Mapping[str, str], where: str) -> None:
+def check(episode: Episode, kinds: Mapping[str, str], where: str, arms: int = 1) -> None:
     """Raise a DemonstrationError that begins with ``where`` unless the episode keeps the conventions."""
     n = len(episode.actions)
     if n == 0:
@@ -223,12 +260,13 @@ def check(episode: Episode, kinds: Mapping[str, str], where: str) -> None:
     columns = {"actions": (episode.actions, "action"), "disturbed": (episode.disturbed, "flag")}
     columns |= {f"obs/{name}": (x, kinds[name]) for name, x in episode.obs.items()}
     for name, (x, kind) in columns.items():
-        _check_column(x, kind, n, f"{where}: {name}")
+        _check_column(x, kind, n, f"{where}: {name}", arms)
 
 
-def _check_column(x: np.ndarray, kind: str, n: int, where: str) -> None:
+def _check_column(x: np.ndarray, kind: str, n: int, where: str, arms: int) -> None:
+    several = "(N, 7 + k)" if arms == 1 else f"(N, {7 * arms} + k), the poses of {arms} arms first,"
     wanted = {
-        "action": ("(N, 7 + k)", x.ndim == 2 and x.shape[-1] >= 7),
+        "action": (several, x.ndim == 2 and x.shape[-1] >= 7 * arms),
         "flag": ("(N,)", x.ndim == 1),
         "pose": ("(N, 7)", x.ndim == 2 and x.shape[-1] == 7),
         "vector": ("(N, d)", x.ndim == 2),
@@ -256,11 +294,12 @@ def _check_column(x: np.ndarray, kind: str, n: int, where: str) -> None:
             "leave this demonstration out, or collect it again."
         )
     if kind in ("action", "pose"):
-        norm = np.linalg.norm(x[:, 3:7].astype(np.float64), axis=-1)
-        t = int(np.abs(norm - 1).argmax())
-        if abs(norm[t] - 1) > UNIT_TOLERANCE:
+        poses = x[:, : 7 * arms] if kind == "action" else x
+        norm = np.linalg.norm(poses.reshape(n, -1, 7)[..., 3:].astype(np.float64), axis=-1)
+        t, arm = (int(i) for i in np.unravel_index(np.abs(norm - 1).argmax(), norm.shape))
+        if abs(norm[t, arm] - 1) > UNIT_TOLERANCE:
             raise DemonstrationError(
-                f"{where} has a quaternion of norm {norm[t]:.4g} at step {t}; expected poses "
+                f"{where} has a quaternion of norm {norm[t, arm]:.4g} at step {t}; expected poses "
                 "x y z qw qx qy qz with unit quaternions: normalise them before writing."
             )
 
@@ -328,9 +367,9 @@ def _meta_attributes(meta: Meta) -> dict[str, Any]:
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
         "pose_convention": POSE_CONVENTION,
-        "action_convention": ACTION_CONVENTION,
+        "action_convention": action_convention(meta.arms),
     }
-    values = {name: getattr(meta, name) for name in Meta.__dataclass_fields__}
+    values = {name: getattr(meta, name) for name in Meta.__dataclass_fields__ if name != "arms"}
     return conventions | {
         key: json.dumps(dict(value), sort_keys=True) if isinstance(value, Mapping) else value
         for key, value in values.items()
@@ -369,8 +408,12 @@ def _read_meta(file: h5py.File, path: Path) -> Meta:
             f"{path} has format_version {attributes.get('format_version')}; this geoflow reads "
             f"{FORMAT_VERSION}: install the geoflow that wrote it, or collect again."
         )
-    for key, expected in (("pose_convention", POSE_CONVENTION), ("action_convention", ACTION_CONVENTION)):
-        if attributes.get(key) != expected:
+    arms = _arms(attributes.get("action_convention"))
+    for key, expected, good in (
+        ("pose_convention", POSE_CONVENTION, attributes.get("pose_convention") == POSE_CONVENTION),
+        ("action_convention", ACTION_CONVENTION, arms is not None),
+    ):
+        if not good:
             raise DemonstrationError(
                 f"{path} has {key} {attributes.get(key)!r}; geoflow reads {expected!r}: convert the poses "
                 "and write the file again with geoflow.data.demonstrations.write."
@@ -386,7 +429,8 @@ def _read_meta(file: h5py.File, path: Path) -> Meta:
             values[name] = json.loads(values[name])
     values["control_hz"] = float(values["control_hz"])
     values["attempts"] = int(values.get("attempts", 0))
-    return Meta(**values)
+    assert arms is not None
+    return Meta(**values, arms=arms)
 
 
 def _widths(group: Any) -> dict[str, tuple[int, ...]]:

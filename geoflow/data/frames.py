@@ -10,18 +10,25 @@ from geoflow.manifolds import SO3
 
 
 def into_frame(T_wr: Tensor, actions: Tensor) -> Tensor:
-    """World-frame actions (..., 7 + k) seen from the frame r; extras are left as they are.
+    """World-frame actions (..., 7 n + k) of n arms seen from the frames r; extras are left as they are.
 
     Args:
-        T_wr: Pose of the frame in the world, shape (..., 7), broadcast against the actions.
-        actions: Poses with extras, shape (..., 7 + k).
+        T_wr: Pose of each arm's frame in the world, side by side, shape (..., 7 n), broadcast against the actions.
+        actions: Poses with extras, shape (..., 7 n + k).
     """
-    return torch.cat([se3.compose(se3.inverse(T_wr), actions[..., :7]), actions[..., 7:]], -1)
+    return _each(se3.inverse(T_wr.unflatten(-1, (-1, 7))), actions)
 
 
 def out_of_frame(T_wr: Tensor, actions: Tensor) -> Tensor:
-    """The inverse of `into_frame`: actions (..., 7 + k) of frame r, in the world."""
-    return torch.cat([se3.compose(T_wr, actions[..., :7]), actions[..., 7:]], -1)
+    """The inverse of `into_frame`: actions (..., 7 n + k) of the frames r, in the world."""
+    return _each(T_wr.unflatten(-1, (-1, 7)), actions)
+
+
+def _each(T_ab: Tensor, actions: Tensor) -> Tensor:
+    """Actions (..., 7 n + k) whose poses T_bc are told as T_ac; T_ab is (..., n, 7)."""
+    arms = T_ab.shape[-2]
+    poses, extras = actions[..., : 7 * arms], actions[..., 7 * arms :]
+    return torch.cat([se3.compose(T_ab, poses.unflatten(-1, (arms, 7))).flatten(-2), extras], -1)
 
 
 FINE_POSITIONS = (0.1, 0.02, 0.004)

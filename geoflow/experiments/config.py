@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
-from types import NoneType
+from types import NoneType, UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
 from geoflow.policies.config import PolicyConfig, at_least
@@ -49,8 +49,8 @@ PRECISIONS = ("auto", "float32", "bfloat16")
 class TrainConfig:
     """Optimisation of a policy on demonstrations."""
 
-    demos: str = "demos/peg.h5"
-    """The demonstration file."""
+    demos: str | tuple[str, ...] = "demos/peg.h5"
+    """The demonstration file, or several, of one task or of many: --train.demos a.h5 b.h5."""
     start: str = ""
     """A run folder or Hub id whose weights and units it begins with; the policy is the same, but may learn to go on
     with given steps. None by default."""
@@ -73,8 +73,15 @@ class TrainConfig:
         """Raise ValueError for a number out of its range, or an unknown precision."""
         at_least(self, "train", steps=1, batch_size=1, log_every=1, checkpoint_every=1)
         at_least(self, "train", learning_rate=0, weight_decay=0, warmup=0, ema_power=0, gradient_clip=0)
+        if not self.files:
+            raise ValueError("train.demos names no file; give one, such as demos/peg.h5, or several.")
         if self.precision not in PRECISIONS:
             raise ValueError(f"train.precision={self.precision!r}; it is one of {', '.join(PRECISIONS)}.")
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The demonstration files."""
+        return tuple(map(Path, (self.demos,) if isinstance(self.demos, str) else self.demos))
 
 
 @dataclass(frozen=True)
@@ -236,6 +243,9 @@ def _convert(value: Any, hint: Any, name: str, where: str) -> Any:
         (hint,) = (kind for kind in get_args(hint) if kind is not NoneType)
         if value is None:
             return None
+    if isinstance(hint, UnionType):  # one, or a list of them
+        several = isinstance(value, (list, tuple))
+        hint = next(kind for kind in get_args(hint) if (get_origin(kind) is tuple) == several)
     origin, arguments = get_origin(hint) or hint, get_args(hint)
     if origin is tuple and isinstance(value, (list, tuple)):
         return tuple(_convert(x, arguments[0], f"{name}[{i}]", where) for i, x in enumerate(value))

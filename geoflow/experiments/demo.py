@@ -65,7 +65,7 @@ def demo(
     stages = Stages(out / "stages.json")
 
     common = next(iter(configs.values()))
-    demonstrations = Path(common.train.demos)
+    (demonstrations,) = common.train.files
     jobs = [
         _Job(
             f"collect {common.collect.episodes} demonstrations",

@@ -24,7 +24,6 @@ from tqdm import tqdm
 
 from geoflow.data.atomic import replacing, write_text
 from geoflow.data.chunks import Chunks
-from geoflow.data.demonstrations import Demonstrations
 from geoflow.experiments.config import Config, TrainConfig
 from geoflow.experiments.devices import mixed_precision, resolve_device
 from geoflow.experiments.model_card import model_card
@@ -65,9 +64,13 @@ def train(config: Config, out: Path, seed: int = 0, device: str = "auto", *, res
     if run.finished:
         tqdm.write(f"{out} is trained already ({settings.steps} steps).")
         return out
-    with Demonstrations(settings.demos) as demonstrations:
-        demonstrations.expect(env_id=config.env.id)
-    chunks = Chunks(settings.demos, config.policy.horizon, config.policy.observation_steps)
+    chunks = Chunks(
+        settings.files, config.policy.horizon, config.policy.observation_steps, config.policy.observations
+    )
+    if (
+        len({meta.env_id for meta in chunks.metas}) == 1
+    ):  # files of several tasks say which they are themselves
+        chunks.metas[0].expect(env_id=config.env.id, where=str(settings.files[0]))
     torch.manual_seed(seed)
     policy = build_policy(config.policy, PolicySpec.of(chunks))
     policy.fit(chunks)

@@ -1,10 +1,10 @@
-"""Policy: observation dictionary -> action chunk in the world frame. Geometry, frames and units live here."""
+"""Policy: observation dictionary -> action chunk in the world frame."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -13,82 +13,22 @@ import torch
 from torch import Tensor, nn
 
 from geoflow.data.chunks import Batch, Chunks
-from geoflow.data.frames import height_and_up, into_frame, out_of_frame, pose_features
+from geoflow.data.frames import height_and_up, into_frame, pose_features
 from geoflow.flows.flow import Network
 from geoflow.flows.inpainting import soft_mask
 from geoflow.flows.noise import Generators
 from geoflow.lie import se3
-from geoflow.manifolds import SE3, SO3, Euclidean, Manifold, Product, frechet_mean
+from geoflow.manifolds import SE3, Euclidean, Manifold, frechet_mean
 from geoflow.policies.backbones import BACKBONES, Condition, InvariantTransformer
 from geoflow.policies.config import PolicyConfig
 from geoflow.policies.encoders import ENCODERS, VectorEncoder, tokenise
-from geoflow.policies.foreign import hint, import_class
+from geoflow.policies.frames import Frames, Units, blocks, chunk_space, split
 from geoflow.policies.given import CHANNELS, Given, mark, widened
 from geoflow.policies.observations import Senses, StateTokens
+from geoflow.policies.spec import PolicySpec
 
 Goal = tuple[Tensor, Tensor]
 """Points (B, T, point_dim) that a chunk should go on with, and the weight (T,) of each step."""
-
-POSE_SPACES = {
-    "SE3": SE3(),
-    "R3xSO3": Product(Euclidean(3), SO3()),
-    "Euclidean": Product(Euclidean(3), SO3()),
-}
-
-
-@dataclass(frozen=True)
-class PolicySpec:
-    """What a policy acts on: fixed by the demonstrations it is trained on.
-
-    Attributes:
-        env_id: The gymnasium id of the task.
-        control_hz: Actions a second.
-        kinds: Observation name -> "pose", "vector", "image", "points", "text" or "embedding".
-        shapes: Observation name -> shape of one observation.
-        action_dim: 7 + k.
-    """
-
-    env_id: str
-    control_hz: float
-    kinds: Mapping[str, str]
-    shapes: Mapping[str, tuple[int, ...]]
-    action_dim: int
-
-    @classmethod
-    def of(cls, chunks: Chunks) -> PolicySpec:
-        """The spec of a demonstration file."""
-        meta = chunks.meta
-        return cls(
-            meta.env_id, meta.control_hz, dict(meta.observation_kinds), chunks.shapes, chunks.action_dim
-        )
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> PolicySpec:
-        """From the JSON of a checkpoint."""
-        shapes = {name: tuple(shape) for name, shape in values["shapes"].items()}
-        return cls(**{**values, "shapes": shapes})
-
-    def only(self, names: Sequence[str]) -> PolicySpec:
-        """The same with these observations alone, or with all where there are no names.
-
-        Raises:
-            ValueError: there is no such observation.
-        """
-        for name in names:
-            if name not in self.kinds:
-                raise ValueError(
-                    f"policy.observations names {name!r}; recorded are {', '.join(self.kinds)}.{hint(name, self.kinds)}"
-                )
-        kept = [name for name in self.kinds if name in names or not names]
-        return replace(
-            self,
-            kinds={name: self.kinds[name] for name in kept},
-            shapes={name: self.shapes[name] for name in kept},
-        )
-
-    def to_dict(self) -> dict[str, Any]:
-        """For the JSON of a checkpoint."""
-        return asdict(self)
 
 
 @dataclass(frozen=True)
@@ -113,8 +53,8 @@ class Onward:
 class Policy(nn.Module, ABC):
     """A generative model of action chunks given observations.
 
-    Chunks are expressed in a frame (the end effector's, or the world's), positions in units of one isotropic
-    length (so that scaling is an automorphism of the group; per-axis scaling is not), extras standardised.
+    Chunks are expressed in a frame (each arm's in its end effector's, or in the world's), positions in units of one
+    isotropic length, extras standardised: `geoflow.policies.frames`.
     A subclass adds how noise becomes a chunk: `chunk_loss` and `sample_chunk` on points of `space`.
 
     Args:
@@ -134,9 +74,9 @@ class Policy(nn.Module, ABC):
         super().__init__()
         spec = spec.only(config.observations)
         self.config, self.spec = config, spec
-        self.extras = spec.action_dim - 7
-        _check_config(config, spec)
-        self.pose_space = Product(_pose_space(config.manifold), Euclidean(self.extras))
+        self.arms, self.extras = spec.arms, spec.action_dim - 7 * spec.arms
+        self.frames = _checked(config, spec)
+        self.pose_space = chunk_space(config.manifold, self.arms, self.extras)
         flat = config.manifold == "Euclidean"
         self.space: Manifold = Euclidean(self.pose_space.feature_dim) if flat else self.pose_space
         T, F, D = config.horizon, self.space.feature_dim, self.space.tangent_dim
@@ -314,7 +254,7 @@ class Policy(nn.Module, ABC):
         """
         poses, vectors = self._names("pose"), [obs[name].flatten(1) for name in self._names("vector")]
         seen = [view for name in poses for view in self._views(obs, name)]
-        if self.config.frame == "world":
+        if self.frames.in_world:
             seen += [obs[name][:, -1] for name in poses]
         upright = [height_and_up(obs[name][:, -1]) for name in poses] if self.config.gravity else []
         return torch.cat([*(pose_features(T) for T in seen), *upright, *vectors], -1)
@@ -325,7 +265,7 @@ class Policy(nn.Module, ABC):
         for name in self._names("pose"):
             seen = self._views(obs, name)
             # The invariant transformer is told where poses are in its own way, and nothing else that depends on it.
-            if self.config.frame == "world" and not self.invariant:
+            if self.frames.in_world and not self.invariant:
                 seen.append(obs[name][:, -1])
             upright = [height_and_up(obs[name][:, -1])] if self.config.gravity else []
             alone = [] if seen or upright else [torch.zeros_like(obs[name][:, -1, :1])]
@@ -364,39 +304,39 @@ class Policy(nn.Module, ABC):
     ) -> Condition:
         """The observation tokens of a transformer: state, then senses."""
         batch = len(next(iter(obs.values())))
-        state = encoder(self.observation_parts(obs), batch)
+        state, there = encoder(self.observation_parts(obs), batch)
         tokens = torch.cat([state, *(tokens for tokens, _ in sensed)], 1)
-        mask = torch.ones(state.shape[:2], dtype=torch.bool, device=state.device)
-        mask = torch.cat([mask, *(there for _, there in sensed)], 1)
+        mask = torch.cat([there, *(there for _, there in sensed)], 1)
         if not self.invariant:
             return self.net.prepare(Condition(tokens, mask))
         frames = self.length.new_zeros(*mask.shape, 9)
         for i, name in enumerate(self._names("pose")):
-            pose = into_frame(self._frame(obs), obs[name][:, -1:])
+            pose = into_frame(self.frames.first(obs, self.length), obs[name][:, -1:])
             pose = torch.cat([pose[..., :3] / self.length, pose[..., 3:]], -1)
             frames[:, 1 + i] = SE3().features(pose)[:, 0]
+        frames = torch.where(mask.unsqueeze(-1), frames, 0)  # a pose that is not there is nowhere
         return self.net.prepare(Condition(tokens, mask, frames))
 
     def _local(self, obs: Mapping[str, Tensor], cloud: Tensor) -> Tensor:
-        """Points (B, To, P, 3 + c) of the world, in the frame and unit of the chunk."""
-        T_rw = se3.inverse(self._frame(obs)).unsqueeze(-2)
+        """Points (B, To, P, 3 + c) of the world, in the frame and unit of the (first arm's) chunk."""
+        T_rw = se3.inverse(self.frames.first(obs, self.length)).unsqueeze(-2)
         return torch.cat([se3.act(T_rw, cloud[..., :3]) / self.length, cloud[..., 3:]], -1)
 
     def to_space(self, obs: Mapping[str, Tensor], actions: Tensor) -> Tensor:
-        """World-frame actions (B, T, 7 + k) as points (B, T, point_dim) of `space`: frame, units, features."""
-        local = into_frame(self._frame(obs), actions)
-        position = local[..., :3] / self.length
-        extras = (local[..., 7:] - self.extras_mean) / self.extras_scale
-        points = torch.cat([position, local[..., 3:7], extras], -1)
+        """World-frame actions (B, T, 7 + k) as points (B, T, point_dim) of `space`: frames, units, features."""
+        points = self.units.into(self.frames.into(obs, actions))
         return self.pose_space.features(points) if isinstance(self.space, Euclidean) else points
 
     def from_space(self, obs: Mapping[str, Tensor], points: Tensor) -> Tensor:
         """The inverse of `to_space`: actions (..., B, T, 7 + k) in the world frame."""
         if isinstance(self.space, Euclidean):
             points = self.pose_space.from_features(points)
-        extras = points[..., 7:] * self.extras_scale + self.extras_mean
-        local = torch.cat([points[..., :3] * self.length, points[..., 3:7], extras], -1)
-        return out_of_frame(self._frame(obs), local)
+        return self.frames.out_of(obs, self.units.out_of(points))
+
+    @property
+    def units(self) -> Units:
+        """The units of chunks."""
+        return Units(self.arms, self.length, self.extras_mean, self.extras_scale)
 
     def standardise(self, features: Tensor) -> Tensor:
         """Features (B, T, F) of points as the backbone sees them."""
@@ -424,8 +364,8 @@ class Policy(nn.Module, ABC):
     def fit(self, chunks: Chunks, samples: int = 8192) -> None:
         """Take units, centres and widths from demonstrations; called once, before training."""
         batch = chunks.sample(samples)
-        local = into_frame(self._frame(batch.obs), batch.actions)
-        position, extras = local[..., :3], local[..., 7:]
+        poses, extras = split(self.frames.into(batch.obs, batch.actions), self.arms)
+        position = poses[..., :3]
         self.length.copy_((position - position.mean((0, 1))).square().sum(-1).mean().sqrt().clamp(min=1e-3))
         self.extras_mean.copy_(extras.mean((0, 1)))
         self.extras_scale.copy_(extras.std((0, 1)).clamp(min=1e-2))
@@ -464,15 +404,7 @@ class Policy(nn.Module, ABC):
             raise ValueError(f"a policy of another shape to begin from ({reason}).") from error
 
     def _blocks(self, dim: int) -> list[slice]:
-        """Position, rotation and each extra: the parts of a tangent or feature that share one width."""
-        rotation_end = dim - self.extras
-        return [slice(0, 3), slice(3, rotation_end), *(slice(i, i + 1) for i in range(rotation_end, dim))]
-
-    def _frame(self, obs: Mapping[str, Tensor]) -> Tensor:
-        """Pose of the chunk frame in the world, shape (B, 1, 7)."""
-        if self.config.frame == "world":
-            return se3.identity(1, 1, dtype=self.length.dtype, device=self.length.device)
-        return obs[self.config.frame][:, -1:]
+        return blocks(dim, self.arms, self.extras)
 
     def _names(self, kind: str) -> list[str]:
         """Poses, or the vectors that are always there."""
@@ -563,15 +495,10 @@ class Policy(nn.Module, ABC):
         """Observations as (B, To, d) tensors of the policy's dtype and device, and whether they came unbatched."""
         batched, single = {}, False
         To = self.config.observation_steps
-        for name in self.spec.kinds:
+        given = [name for name in self.spec.kinds if obs.get(name) is not None]
+        self.spec.require(given, self.config.optional)
+        for name in given:
             shape = tuple(self.spec.shapes[name])
-            if obs.get(name) is None:
-                if name in self.config.optional:
-                    continue
-                raise ValueError(
-                    f"observation {name!r} is missing; this policy was trained on {sorted(self.spec.kinds)} "
-                    f"and was given {sorted(obs)}."
-                )
             x = self._tensor(name, obs[name])
             single = x.dim() <= len(shape) + 1
             if x.shape == shape and To == 1:
@@ -587,7 +514,14 @@ class Policy(nn.Module, ABC):
         sizes = {name: len(x) for name, x in batched.items()}
         if len(set(sizes.values())) != 1:
             raise ValueError(f"expected as many of each observation, one at least; got {sizes}.")
-        return batched, single
+        absent = {*self.spec.partial} - {*given, *self.config.optional}
+        return batched | {name: self._absent(name, max(sizes.values())) for name in absent}, single
+
+    def _absent(self, name: str, batch: int) -> Tensor:
+        """What stands for an observation of another task: NaN, or an empty text."""
+        text = self.spec.kinds[name] == "text"
+        x = self.length.new_full((), 0 if text else torch.nan, dtype=torch.uint8 if text else None)
+        return x.expand(batch, self.config.observation_steps, *self.spec.shapes[name])
 
     def _tensor(self, name: str, x: Any) -> Tensor:
         """An observation on the policy's device: pictures and texts as bytes, the rest in its dtype."""
@@ -596,6 +530,8 @@ class Policy(nn.Module, ABC):
             x = np.asarray(x)
             if kind == "text" and x.dtype.kind == "U":
                 codes = [tokenise(str(text), shape[0]) for text in x.ravel()]
+                for text in x.ravel():
+                    self.spec.check_text(name, str(text))
                 codes = torch.stack(codes).reshape(*x.shape, *shape)
                 # One text holds for the whole history.
                 return (codes if x.ndim else codes.expand(self.config.observation_steps, -1)).to(
@@ -632,34 +568,32 @@ def _by_block(variance: Tensor, blocks: list[slice], floor: float = 0.05) -> Ten
     return out
 
 
-def _pose_space(name: str) -> Manifold:
-    """The geometry of a pose: one of `POSE_SPACES`, or module:Class, made without arguments."""
-    if name in POSE_SPACES:
-        return POSE_SPACES[name]
-    kind = import_class("policy.manifold", name, Manifold, POSE_SPACES)
-    try:
-        space = kind()  # pyright: ignore[reportAbstractUsage] (a subclass, which import_class has checked)
-    except TypeError as error:
-        raise ValueError(f"policy.manifold={name!r} is made without arguments ({error}).") from error
-    if space.point_dim != 7:
-        raise ValueError(
-            f"policy.manifold={name!r} stores a point in {space.point_dim} numbers; a pose has 7: x y z qw qx qy qz."
-        )
-    return space
-
-
-def _check_config(config: PolicyConfig, spec: PolicySpec) -> None:
+def _checked(config: PolicyConfig, spec: PolicySpec) -> Frames:
+    """The frames of a chunk; raises ValueError for a config that does not fit the spec."""
     if config.backbone not in BACKBONES:
         raise ValueError(f"policy.backbone={config.backbone!r}; it is one of {', '.join(BACKBONES)}.")
     poses = [name for name, kind in spec.kinds.items() if kind == "pose"]
-    if config.frame != "world" and config.frame not in poses:
+    frames = Frames.of(config.frame, poses, spec.arms)
+    if spec.arms > 1 and issubclass(BACKBONES[config.backbone], InvariantTransformer):
         raise ValueError(
-            f"policy.frame={config.frame!r}; it is world or a pose observation: {', '.join(poses)}."
+            f"policy.backbone={config.backbone!r} attends from the poses of one arm; these actions have {spec.arms}. "
+            "Use transformer, expert, a U-Net or mlp."
         )
     for name, kind in spec.kinds.items():
         if kind != "pose" and kind not in ENCODERS:
             raise ValueError(
                 f"observation {name!r} is of the kind {kind!r}; a policy takes pose, {', '.join(ENCODERS)}."
+            )
+    for name in spec.partial:
+        if name in frames.names:
+            raise ValueError(
+                f"policy.frame={config.frame!r} ({name}) is not observed in all the tasks; name a pose that is, or "
+                "world."
+            )
+        if spec.kinds[name] in ("points", "embedding") and name not in config.optional:
+            raise ValueError(
+                f"observation {name!r} is not in all the demonstration files; name it in policy.optional, or leave it "
+                "out with policy.observations."
             )
     for name in config.optional:
         if name not in spec.kinds or name in poses:
@@ -667,3 +601,4 @@ def _check_config(config: PolicyConfig, spec: PolicySpec) -> None:
             raise ValueError(
                 f"policy.optional names {name!r}; what may be missing is {', '.join(allowed) or 'none here'}, no pose."
             )
+    return frames

@@ -30,10 +30,12 @@ class StateTokens(nn.Module):
             assert isinstance(encoder, VectorEncoder)
             encoder.fit(part)
 
-    def forward(self, parts: Sequence[Tensor], batch: int) -> Tensor:
-        """Embed (B, dim) each, to (B, 1 + len(parts), width)."""
+    def forward(self, parts: Sequence[Tensor], batch: int) -> tuple[Tensor, Tensor]:
+        """Embed (B, dim) each, to (B, 1 + len(parts), width), and which are there: one that is all NaN is not."""
         tokens = [encoder(part) for part, encoder in zip(parts, self.encoders, strict=True)]
-        return torch.stack([self.front.expand(batch, -1), *tokens], 1)
+        tokens = torch.stack([self.front.expand(batch, -1), *tokens], 1)
+        there = [tokens.new_ones(batch, dtype=torch.bool), *(~part.isnan().all(-1) for part in parts)]
+        return tokens, torch.stack(there, 1)
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,7 @@ class Senses(nn.Module):
         """Take from data, observations (N, To, ...), what is not learned."""
         for name, encoder in self._each():
             if name in obs:
-                encoder.fit(obs[name])
+                encoder.fit(obs[name][~_missing(obs[name])])
 
     def vectors(self, obs: Mapping[str, Tensor], generator: torch.Generator | None) -> list[Tensor]:
         """One vector (B, S * W) for each observation: the mean of each step's tokens."""
@@ -143,8 +145,21 @@ class Senses(nn.Module):
                 source = device if generator is None else generator.device
                 drawn = torch.rand(batch, generator=generator, device=source).to(device)
                 present = drawn >= self._hidden
-            tokens, mask = encoder(obs[name], generator)
+            x = obs[name]
+            if name in self._optional:
+                present = present & ~_missing(x)
+                x = torch.nan_to_num(x) if x.is_floating_point() else x
+            tokens, mask = encoder(x, generator)
             yield Seen(tokens, mask, present)
+
+
+def _missing(x: Tensor) -> Tensor:
+    """Which of B observations are not there: a NaN among its numbers, or an empty text (pictures always are)."""
+    if x.is_floating_point():
+        return x.flatten(1).isnan().any(1)
+    if x.dim() == 3:
+        return (x[:, -1] == 0).all(-1)
+    return torch.zeros(len(x), dtype=torch.bool, device=x.device)
 
 
 def _made(name: str, kind: type[Encoder], shape: Sequence[int], steps: int, width: int) -> Encoder:

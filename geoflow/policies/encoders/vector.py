@@ -21,15 +21,20 @@ class VectorEncoder(nn.Module):
         self.layers = nn.Sequential(nn.Linear(inputs, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU())
 
     def fit(self, x: Tensor) -> None:
-        """Take mean and spread from data (N, inputs); a constant input is centred and left at its scale."""
-        self.mean.copy_(x.mean(0))
-        spread = x.std(0)
+        """Take mean and spread from data (N, inputs); a constant input is centred and left at its scale.
+
+        Numbers that are NaN are not there.
+        """
+        there = ~x.isnan()
+        self.mean.copy_(x.nanmean(0).nan_to_num())
+        spread = ((x - self.mean).square().nansum(0) / (there.sum(0) - 1).clamp(min=1)).sqrt()
         self.scale.copy_(torch.where(spread > 1e-4, spread, 1.0))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Embed (B, inputs)."""
+        """Embed (B, inputs); the mean stands for a number that is not there, NaN."""
         # Beyond a few spreads the network has never been: clamp, rather than extrapolate.
-        return self.layers(((x - self.mean) / self.scale).clamp(-5, 5))
+        z = ((x - self.mean) / self.scale).clamp(-5, 5)
+        return self.layers(torch.where(z.isnan(), 0, z))
 
 
 class HistoryEncoder(Encoder):
