@@ -112,7 +112,7 @@ class Meta:
             )
         if arms is not None and arms != self.arms:
             raise DemonstrationError(
-                f"{where} has the poses of {self.arms} arm{'s' * (self.arms > 1)} in its actions; expected {arms}: pass "
+                f"{where} has the poses of {self.arms} arm(s) in its actions; expected {arms}: pass "
                 "files of one robot."
             )
 

@@ -24,13 +24,16 @@ def describe(path: Path | str) -> str:
             lengths.append(len(episode))
             seeds.append(episode.seed)
             disturbed += int(episode.disturbed.sum())
-            low = np.minimum(low, episode.actions[:, :3].min(0))
-            high = np.maximum(high, episode.actions[:, :3].max(0))
+            position = episode.actions[:, : 7 * meta.arms].reshape(-1, 7)[:, :3]
+            low, high = np.minimum(low, position.min(0)), np.maximum(high, position.max(0))
             shapes = {name: x.shape[1:] for name, x in episode.obs.items()} | {
                 "actions": episode.actions.shape[1:]
             }
     steps = sum(lengths)
-    kinds = {**meta.observation_kinds, "actions": "pose + extras"}
+    kinds = {
+        **meta.observation_kinds,
+        "actions": "pose + extras" if meta.arms == 1 else f"{meta.arms} poses + extras",
+    }
     lines = {
         "file": f"{path}, {Path(path).stat().st_size / 1e6:.1f} MB",
         "task": f"{meta.env_id} {dict(meta.env_kwargs) or ''} at {meta.control_hz:g} Hz",

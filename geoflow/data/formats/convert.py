@@ -113,11 +113,21 @@ def convert(
     with table.module(from_name).read(source, hints) as recording:
         read = _source_actions(recording, from_actions or Asked(), from_name, str(source))
         written = _destination_actions(recording.meta, to_actions or Asked(), to_name, str(dest))
+        _check_arms(recording.meta, read, written, str(source))
         episodes = _Count(_pass(recording, read, written, hints.skip, str(source)), progress)
         meta = _meta(recording.meta, hints, str(source))
         _not_empty(episodes, str(source))
         table.module(to_name).write(dest, meta, episodes, written)
     return Converted(dest, from_name, to_name, read, written, episodes.count, episodes.steps, meta)
+
+
+def _check_arms(meta: Meta, read: Actions, written: Actions, source: str) -> None:
+    """Raise a DemonstrationError for the actions of several arms in another convention than ours."""
+    if meta.arms > 1 and not read == written == Actions():
+        raise DemonstrationError(
+            f"{source} has actions of {meta.arms} arms, which are written in one convention alone: give --to-actions "
+            f"{Actions().convention}."
+        )
 
 
 def _pass(
@@ -128,7 +138,7 @@ def _pass(
     for i, episode in enumerate(recording.episodes):
         where = f"{source}, episode {i}"
         ours = replace(episode, actions=read.decode(episode, where, recording.own))
-        check(ours, kinds, where)
+        check(ours, kinds, where, recording.meta.arms)
         kept = {name: x for name, x in ours.obs.items() if name not in skip}
         yield replace(ours, obs=kept, actions=written.encode(ours, where))
 
