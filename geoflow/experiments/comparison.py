@@ -27,6 +27,7 @@ MANNER = {
     "manner": "{} execution",
     "ensemble": "ensemble {}",
     "warm_start": "warm start at {}",
+    "disturbance": "{:.0%} of steps disturbed",
     "first_seed": "scenes from seed {}",
 }
 """How a task was played, where it was played in several manners: results of two of them are not pooled."""
@@ -229,6 +230,7 @@ def _pooled(task: str, policy: str, members: Sequence[tuple[Run, Record]]) -> Re
         "manner",
         "ensemble",
         "warm_start",
+        "disturbance",
     )
     alike += ("first_seed", "parameters", "device", "hardware", "commit", "versions")
     return {

@@ -105,7 +105,8 @@ def evaluate(
     cells = solvers(policy.config, config.nfe)
     path = Path(out) if out is not None else run / "eval.json"
     kwargs = json.loads(json.dumps(env.kwargs))  # as it will be read back: a tuple is a list in JSON
-    how = asdict(execution) | {"first_seed": config.first_seed, "weights": weights}
+    how = asdict(execution) | {"disturbance": config.disturbance}
+    how |= {"first_seed": config.first_seed, "weights": weights}
     identity = {cell: _Identity(cell.nfe, cell.name, env.id, kwargs, **how) for cell in cells}
     records = _finished(path, weights)
     enough = [_identity(record) for record in records if record["episodes"] >= config.episodes]
@@ -123,7 +124,9 @@ def evaluate(
         finally:
             probe.close()
         facts |= {"device": device, "cores": cores(), "load": _load(), **provenance(device)}
-        for cell, episodes, cost in _play(Game(str(run), device, env, execution), todo, config):
+        for cell, episodes, cost in _play(
+            Game(str(run), device, env, execution, config.disturbance), todo, config
+        ):
             record = facts | asdict(identity[cell]) | latency[cell] | cost | summary(episodes)
             record["episode_records"] = [asdict(episode) for episode in episodes]
             records = [old for old in records if _identity(old) != identity[cell]] + [record]
@@ -143,7 +146,8 @@ def read_evaluation(path: Path) -> list[dict[str, Any]]:
     if not isinstance(content, dict) or (content.get("format"), content.get("version")) != (FORMAT, VERSION):
         raise ValueError(f"{path} is no evaluation; make one with `geoflow evaluate {path.parent}`.")
     # Files from before there were delays say only how many steps were executed.
-    return [asdict(Execution(record["execute"])) | record for record in content["records"]]
+    before = {"disturbance": 0.0}
+    return [asdict(Execution(record["execute"])) | before | record for record in content["records"]]
 
 
 def summary(episodes: list[Episode]) -> dict[str, Any]:
@@ -193,6 +197,7 @@ class _Identity:
     manner: str
     ensemble: float | None
     warm_start: float | None
+    disturbance: float
     first_seed: int
     weights: str
 

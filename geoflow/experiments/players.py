@@ -24,6 +24,7 @@ class Game:
     device: str
     env: EnvConfig
     execution: Execution
+    disturbance: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -53,13 +54,13 @@ class Player:
     """One policy and one block of envs."""
 
     def __init__(self, game: Game) -> None:
-        self._policy, self._execution = load_policy(game.run, game.device), game.execution
+        self._policy, self._how = load_policy(game.run, game.device), (game.execution, game.disturbance)
         self._block = make_block(game.env)
 
     def play(self, job: Job) -> Played:
         """Play a block of scenes to the end."""
         begin = time.perf_counter()
-        episodes, chunks, jumps = run_block(self._block, self._policy, job.seeds, job.solver, self._execution)
+        episodes, chunks, jumps = run_block(self._block, self._policy, job.seeds, job.solver, *self._how)
         return Played(episodes, chunks, jumps, time.perf_counter() - begin)
 
     def close(self) -> None:

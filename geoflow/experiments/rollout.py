@@ -13,6 +13,7 @@ import torch
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from geoflow.experiments.config import EnvConfig
+from geoflow.experiments.disturbance import Disturbance
 from geoflow.experiments.environments import make_env
 from geoflow.experiments.smoothness import Jumps
 from geoflow.policies.base import Policy
@@ -121,12 +122,17 @@ def check_env(env: gym.Env, policy: Policy, name: str) -> None:
 
 
 def run_block(
-    block: SyncVectorEnv, policy: Policy, seeds: Sequence[int], solver: Solver, execution: Execution
+    block: SyncVectorEnv,
+    policy: Policy,
+    seeds: Sequence[int],
+    solver: Solver,
+    execution: Execution,
+    disturbance: float = 0.0,
 ) -> tuple[list[Episode], int, Jumps]:
     """Play the scenes ``seeds`` to their ends, count the chunks predicted, and see how their commands went on.
 
     Every scene draws its noise from a generator of its own, seeded like the scene, so all policies meet the
-    same scenes and the same noise.
+    same scenes and the same noise; and the same disturbances, at the share ``disturbance`` of all steps.
     """
     size = block.num_envs
     if len(seeds) > size:
@@ -139,12 +145,16 @@ def run_block(
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     executor = Executor(policy, execution, size, nfe=solver.nfe, solver=solver.name)
     actions = np.tile(np.asarray(block.single_action_space.sample()), (size, 1))
+    pushes = [Disturbance(disturbance, np.random.default_rng([seed, 1])) for seed in seeds]
     commands, taken_over = [], []
     while (live := np.flatnonzero(~np.array(block.get_attr("over")))).size:
         present = {key: torch.from_numpy(value[live]) for key, value in window.items()}
         actions[live] = executor.act(present, live, [generators[row] for row in live])
-        commands.append(actions.copy())
+        commands.append(actions)
         taken_over.append(executor.taken_over)
+        actions = actions.copy()
+        for row in live:
+            actions[row] = pushes[row].apply(actions[row])[0]
         obs, *_ = block.step(actions)
         window = {key: np.concatenate([window[key][:, 1:], obs[key][:, None]], 1) for key in window}
     lengths = block.get_attr("steps")[: len(seeds)]

@@ -1,0 +1,204 @@
+"""Real-time chunking: manner x delay x geometry, on the same weights and scenes; success, and jumps at chunk borders.
+
+    python scripts/real_time.py --start runs/peg_long --steps 2000        # from policies that are trained already
+    python scripts/real_time.py --steps 20000                             # from scratch
+    python scripts/real_time.py --quick --out runs/try                    # everything tiny: does it run here?
+
+Trains an SE(3) and a Euclidean flow with given steps, and plays each with every delay in every manner. Delay 0 is the
+robot that waits. What is trained or played already is skipped, what was interrupted goes on. Writes real_time.json,
+real_time.md and real_time.png into --out, and copies of them into docs with --publish.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from geoflow.data.atomic import write_text
+from geoflow.experiments.config import Config, EvaluateConfig, load
+from geoflow.experiments.demo import configs_folder
+from geoflow.experiments.evaluation import evaluate, read_evaluation
+from geoflow.experiments.json_files import write_json
+from geoflow.experiments.progress import bar
+from geoflow.experiments.training import train
+
+METHODS = {"se3_flow": "SE(3)", "euclidean_flow": "Euclidean"}
+MANNERS = {"naive": "naive", "guided": "guided", "given": "given", "ensemble": "naive, ensemble"}
+ENSEMBLE = 0.1
+COLOURS = {"naive": "#0072B2", "guided": "#D55E00", "given": "#009E73", "ensemble": "#CC79A7"}
+QUICK = {"train.steps": 4, "train.batch_size": 8}
+KEPT = ("episodes", "successes", "success_rate", "ci_low", "ci_high", "mean_steps", "failures", "jumps")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One way to play a policy: a row of the table."""
+
+    method: str
+    manner: str
+    delay: int
+    disturbance: float
+
+    def config(self, episodes: int, nfe: int, execute: int) -> EvaluateConfig:
+        """What `evaluate` is asked for."""
+        ensemble = ENSEMBLE if self.manner == "ensemble" else None
+        return EvaluateConfig(
+            episodes=episodes,
+            nfe=(nfe,),
+            execute=execute,
+            delay=self.delay,
+            manner="naive" if self.manner == "ensemble" else self.manner,
+            ensemble=ensemble,
+            disturbance=self.disturbance,
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--out", type=Path, default=Path("runs/real_time"))
+    parser.add_argument("--task", default="peg_long", help="a file of configs/env")
+    parser.add_argument("--start", default="", help="a folder of trained runs se3_flow, euclidean_flow")
+    parser.add_argument("--steps", type=int, default=20_000, help="optimiser steps")
+    parser.add_argument("--learning-rate", type=float, default=1e-3)
+    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS)
+    parser.add_argument("--manners", nargs="+", default=list(MANNERS), choices=MANNERS)
+    parser.add_argument("--delays", nargs="+", type=int, default=[0, 2, 4, 6], help="control steps of 50 ms")
+    parser.add_argument(
+        "--disturbances", nargs="+", type=float, default=[0.0, 0.2], help="shares of disturbed steps"
+    )
+    parser.add_argument("--episodes", type=int, default=100)
+    parser.add_argument("--nfe", type=int, default=10)
+    parser.add_argument("--execute", type=int, default=8)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--publish", type=Path, help="the folder docs")
+    parser.add_argument("--quick", action="store_true", help="everything tiny")
+    arguments = parser.parse_args()
+    print(real_time(arguments))
+
+
+def real_time(a: argparse.Namespace) -> Path:
+    """Run what is missing, and write the results; the path of the table."""
+    for method in a.methods:
+        train(settings(a, method), a.out / method, seed=0, device=a.device)
+    rows = []
+    for cell in bar(list(cells(a)), desc="real time", unit="cell"):
+        rows.append(played(a, cell))
+        write_json(a.out / "real_time.json", rows)
+    write_text(a.out / "real_time.md", table(rows))
+    draw(rows, a.out / "real_time.png")
+    if a.publish:
+        shutil.copy(a.out / "real_time.json", a.publish / "results" / "real_time.json")
+        shutil.copy(a.out / "real_time.png", a.publish / "images" / "real_time.png")
+    return a.out / "real_time.md"
+
+
+def settings(a: argparse.Namespace, method: str) -> Config:
+    """One training's configuration."""
+    folder = configs_folder()
+    files = [folder / "env" / f"{a.task}.yaml"]
+    files += [folder / "policy" / f"{name}.yaml" for name in (method, "given_steps")]
+    changes: dict[str, Any] = {"train.steps": a.steps, "train.learning_rate": a.learning_rate}
+    changes |= {"train.start": f"{a.start}/{method}"} if a.start else {}
+    return load(files, changes | (QUICK if a.quick else {}))
+
+
+def cells(a: argparse.Namespace) -> Iterator[Cell]:
+    """Every way to play; the robot that waits, and ensembles for the first geometry alone."""
+    for disturbance in a.disturbances:
+        for delay in a.delays:
+            for method in a.methods:
+                manners = [m for m in a.manners if m != "ensemble" or method == a.methods[0]]
+                for manner in manners if delay else ["naive"]:
+                    yield Cell(method, manner, delay, disturbance)
+
+
+def played(a: argparse.Namespace, cell: Cell) -> dict[str, Any]:
+    """The row of a cell, played if it was not."""
+    config = replace(cell.config(2 if a.quick else a.episodes, a.nfe, a.execute), workers=1)
+    path = evaluate(a.out / cell.method, config, a.device)
+    record = next(
+        record
+        for record in read_evaluation(path)
+        if all(record[key] == getattr(config, key) for key in ("execute", "delay", "manner", "ensemble"))
+        and (record["nfe"], record["disturbance"]) == (a.nfe, cell.disturbance)
+    )
+    row = {"method": cell.method, "manner": cell.manner if cell.delay else "waiting", "delay": cell.delay}
+    row |= {"disturbance": cell.disturbance, "execute": a.execute, "nfe": a.nfe, "solver": record["solver"]}
+    facts = {key: record[key] for key in (*KEPT, "latency_ms_median", "weights", "hardware", "commit")}
+    return row | facts | {"env_id": record["env_id"], "env_kwargs": record["env_kwargs"]}
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Markdown: success, and how far a command is from where the last step, made once more, would have led."""
+    lines = [
+        "| disturbed | delay, ms | manner | geometry | success, % | 95 % interval | change at borders, mm (p95) | "
+        "inside, mm (p95) | at borders, deg (p95) | inside, deg (p95) |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        border, inside = (row["jumps"].get(where) for where in ("border", "inside"))
+        jumps = [
+            f"{part['mean'][key]:.2f} ({part['p95'][key]:.1f})" if part else "-"
+            for key in ("change_mm", "change_deg")
+            for part in (border, inside)
+        ]
+        lines.append(
+            f"| {row['disturbance']:.0%} | {50 * row['delay']} | {row['manner']} | {METHODS[row['method']]} | "
+            f"{100 * row['success_rate']:.0f} | {100 * row['ci_low']:.0f}-{100 * row['ci_high']:.0f} | "
+            f"{' | '.join(jumps)} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def draw(rows: list[dict[str, Any]], path: Path) -> None:
+    """Success, and the change of step at chunk borders, against the delay: a column for each share of disturbance."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    mpl.rcParams.update({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False})
+    shares = sorted({row["disturbance"] for row in rows})
+    figure = Figure(figsize=(4.2 * len(shares), 8.2), layout="constrained")
+    axes = figure.subplots(3, len(shares), squeeze=False, sharex=True, sharey="row")
+    for column, share in enumerate(shares):
+        here = [row for row in rows if row["disturbance"] == share]
+        axes[0, column].set_title(f"{share:.0%} of steps disturbed" if share else "undisturbed")
+        for method in METHODS:
+            for manner in MANNERS:
+                line = [r for r in here if r["method"] == method and r["manner"] in (manner, "waiting")]
+                if len(line) < 2:
+                    continue
+                line.sort(key=lambda row: row["delay"])
+                x = [50 * row["delay"] + 6 * (list(MANNERS).index(manner) - 1.5) for row in line]
+                flat = method != "se3_flow"
+                look: dict[str, Any] = {"color": COLOURS[manner], "marker": "s" if flat else "o", "ms": 4}
+                look |= {"ls": ":" if flat else "-", "label": f"{METHODS[method]}, {MANNERS[manner]}"}
+                y = [100 * row["success_rate"] for row in line]
+                low = [100 * (row["success_rate"] - row["ci_low"]) for row in line]
+                high = [100 * (row["ci_high"] - row["success_rate"]) for row in line]
+                axes[0, column].errorbar(x, y, [low, high], lw=1.3, elinewidth=0.7, **look)
+                for axis, key in ((axes[1, column], "change_mm"), (axes[2, column], "change_deg")):
+                    axis.plot(x, [row["jumps"]["border"]["mean"][key] for row in line], lw=1.3, **look)
+        for axis, key in ((axes[1, column], "change_mm"), (axes[2, column], "change_deg")):
+            inside = [row["jumps"]["inside"]["mean"][key] for row in here]
+            axis.axhspan(min(inside), max(inside), color="#c3cad4", alpha=0.6, lw=0, label="inside chunks")
+            axis.set_ylim(bottom=0)
+        axes[2, column].set(xlabel="delay [ms]", xticks=[50 * d for d in sorted({r["delay"] for r in rows})])
+    for axis, label in zip(
+        axes[:, 0],
+        ("success [%]", "change of step at borders [mm]", "change of step at borders [deg]"),
+        strict=True,
+    ):
+        axis.set_ylabel(label)
+    handles, labels = axes[1, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
+    figure.savefig(path, dpi=150)
+
+
+if __name__ == "__main__":
+    main()
