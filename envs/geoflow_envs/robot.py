@@ -15,13 +15,14 @@ import numpy as np
 from . import poses
 from .kinematics import DH, HAND_FRAME, Arm, inside, link_frame
 from .poses import Array
-from .scene import TIMESTEP, box
+from .scene import FIRM_LIMIT, TIMESTEP, box
 
 CONTROL_HZ = 20
 SUBSTEPS = round(1 / (CONTROL_HZ * TIMESTEP))
 BLOCKS = 5  # the target moves in this many small jumps within one control step
 MAX_SPEED = 0.4  # of the commanded TCP [m/s]
 MAX_ANGULAR_SPEED = 2.2  # [rad/s]; faster swings ratchet a held object out of the grasp
+MAX_LEAD, MAX_ANGULAR_LEAD = 0.05, 0.4  # of the commanded TCP before a hand that something holds up [m, rad]
 MAX_OPENING = 0.04  # of each finger [m]
 SQUEEZE = 0.03  # how far past contact a full closing command aims [m], so that the force limit acts
 WORKSPACE = np.array([[0.2, -0.45, 0.008], [0.8, 0.45, 0.65]])  # box of TCP targets in the world [m]
@@ -38,7 +39,7 @@ def _finger(name: str, side: int) -> str:
     pad = box((0.008, 0.002, 0.009), (0, side * 0.002, -0.002), name=f"{name}_pad", **_PAD)
     joint = (
         f'<joint name="{name}" type="slide" axis="0 {side} 0" range="0 {MAX_OPENING}" damping="60" '
-        'armature=".05" solreflimit=".005 1"/>'
+        f'armature=".05" {FIRM_LIMIT}/>'
     )
     return f'<body name="{name}" gravcomp="1">{joint}{shaft}{pad}</body>'
 
@@ -118,10 +119,18 @@ class Robot(ABC):
         """Move the target toward a pose, as fast as it may, and command the gripper; where the target was."""
         goal = T_w_tcp.copy()
         np.clip(goal[:3], WORKSPACE[0], WORKSPACE[1], out=goal[:3])
-        start = self.target
+        start = self._leading(data)
         self.target = poses.advance(start, goal, MAX_SPEED / CONTROL_HZ, MAX_ANGULAR_SPEED / CONTROL_HZ)
         self._command_gripper(data, command)
         return start
+
+    def _leading(self, data: mujoco.MjData) -> Array:
+        """The target, brought back where it is too far ahead: a hand that is held up does not press ever harder."""
+        hand = self.tcp(data)
+        ahead, turn = poses.norm(self.target[:3] - hand[:3]), poses.norm(poses.rotvec(hand, self.target))
+        if ahead <= MAX_LEAD and turn <= MAX_ANGULAR_LEAD:
+            return self.target
+        return poses.advance(hand, self.target, MAX_LEAD, MAX_ANGULAR_LEAD)
 
     def _command_gripper(self, data: mujoco.MjData, command: float) -> None:
         middle, half = 0.5 * (MAX_OPENING - SQUEEZE), 0.5 * (MAX_OPENING + SQUEEZE)
@@ -245,6 +254,7 @@ MAX_STEPS = 24  # of the arm to the next key pose
 SPARE_TURN, TURN_PER_METRE = 0.2, 6.0  # [rad], [rad/m]
 MAX_LEGS = 1024  # of paths, remembered
 _LIMITS, _PATH_LIMITS = inside(0.02), inside(0.1)  # where the arm may go, and where a task may need it
+MAX_JOINT_STEP = 0.4  # of the arm in a control step [rad]; it takes more near a singularity, and out of reach
 SERVO_LAG = 0.02  # of the arm behind its target [s], about the free hand's
 _STIFFNESS = (3000, 3000, 3000, 2500, 2000, 1500, 1000)  # position gains [N m/rad]
 _TORQUE = (87, 87, 87, 87, 12, 12, 12)  # [N m]
@@ -274,7 +284,7 @@ def _arm() -> str:
     for index, ((a, d, alpha, low, high, _), capsules) in enumerate(zip(DH, _LINKS, strict=True), start=1):
         opened += f'<body name="link{index}" {link_frame(a, d, alpha)} gravcomp="1">'
         opened += (
-            f'<joint name="joint{index}" axis="0 0 1" range="{low} {high}" armature=".1" damping="1" '
+            f'<joint name="joint{index}" axis="0 0 1" range="{low} {high}" armature=".1" damping="1" {FIRM_LIMIT} '
             f'actuatorfrcrange="{-_TORQUE[index - 1]} {_TORQUE[index - 1]}"/>'
         )
         for start, end, radius, mass, material in capsules:
@@ -326,8 +336,9 @@ class PandaRobot(Robot):
 
     def _follow(self, data: mujoco.MjData, start: Array) -> None:
         before = self.angles
-        self.angles, _ = self.arm.inverse(self.target, before, _LIMITS)
-        step = self.angles - before
+        angles, _ = self.arm.inverse(self.target, before, _LIMITS)
+        step = np.minimum(np.maximum(angles - before, -MAX_JOINT_STEP), MAX_JOINT_STEP)
+        self.angles = before + step
         for block in range(1, BLOCKS + 1):
             data.ctrl[self.servos] = before + step * (block / BLOCKS) + step * CONTROL_HZ * self.lead
             mujoco.mj_step(self.model, data, nstep=SUBSTEPS // BLOCKS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import hypot
 from typing import Any
 
 import numpy as np
@@ -37,9 +38,9 @@ def checked_action(action: Any, arms: int = 1) -> NDArray[np.float64]:
     """The action in float64 with unit quaternions: one pose an arm (7), then one gripper command an arm.
 
     Raises:
-        ValueError: a wrong shape, NaN or Inf, or a quaternion whose norm is outside [0.9, 1.1].
+        ValueError: no real numbers, a wrong shape, NaN or Inf, or a quaternion whose norm is outside [0.9, 1.1].
     """
-    values = np.array(action, dtype=np.float64)
+    values = _real(action)
     if values.shape != (8 * arms,):
         layout = (
             "x y z qw qx qy qz gripper" if arms == 1 else f"{arms} x (x y z qw qx qy qz), {arms} grippers"
@@ -51,7 +52,7 @@ def checked_action(action: Any, arms: int = 1) -> NDArray[np.float64]:
     if not np.isfinite(values).all():
         raise ValueError(f"an action must be finite; got {values.tolist()}.")
     for start in range(3, 7 * arms, 7):
-        length = float(np.linalg.norm(values[start : start + 4]))
+        length = hypot(*values[start : start + 4])
         if not 0.9 <= length <= 1.1:
             raise ValueError(
                 f"the action's quaternion (qw qx qy qz, entries {start} to {start + 3}) must have a norm within "
@@ -59,3 +60,14 @@ def checked_action(action: Any, arms: int = 1) -> NDArray[np.float64]:
             )
         values[start : start + 4] /= length
     return values
+
+
+def _real(action: Any) -> NDArray[np.float64]:
+    """A float64 copy of an array of real numbers."""
+    try:
+        given = np.asarray(action)
+    except (TypeError, ValueError, RuntimeError) as error:  # ragged; a tensor that requires grad, or on a GPU
+        raise ValueError(f"an action is an array of real numbers; {error}") from error
+    if given.dtype.kind not in "fiu":
+        raise ValueError(f"an action is an array of real numbers, float32; got {given.dtype} in {action!r}.")
+    return given.astype(np.float64)

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import cos, degrees, pi, radians, sin
+from math import cos, degrees, hypot, pi, radians, sin
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -34,6 +34,7 @@ _SECTION = (
 _TABLE_Z = 0.03  # a key whose shoulder is lower lies on the table [m]
 
 FLIP = poses.pose(rotvec=(0, 0, pi))  # the blade looks the same after a half turn about its axis
+_TURNS = np.array([poses.IDENTITY, FLIP])[:, 3:]
 
 
 @dataclass(frozen=True)
@@ -87,12 +88,11 @@ class Fit:
 
 def fit(key: Array, rotor: Array) -> Fit:
     """The fit under the symmetry that needs the least turning."""
-    keys = [key, poses.compose(key, FLIP)]
-    symmetry = int(np.argmin([poses.norm(poses.rotvec(rotor, turned)) for turned in keys]))
-    local = poses.between(rotor, keys[symmetry])
+    local = poses.between(rotor, key)  # the axis and the tip are the same after the half turn
     tip = poses.transform(local, (0, 0, -DEPTH))
+    turns = poses.angles_after(local, _TURNS)
     tilt = poses.axis_angle(poses.IDENTITY, local)
-    return Fit(-float(tip[2]), tilt, float(np.hypot(tip[0], tip[1])), symmetry)
+    return Fit(-float(tip[2]), tilt, hypot(tip[0], tip[1]), turns.index(min(turns)))
 
 
 def grasp(swap: bool, height: float = GRASP_HEIGHT, aside: float = 0.0, lean: float = 0.0) -> Array:
@@ -343,7 +343,7 @@ def _rotor(clearance: float) -> str:
     )
     joint = (
         '<joint name="hinge" type="hinge" axis="0 0 1" frictionloss=".03" damping=".003" armature=".0002" '
-        'range="-2.96 2.96"/>'
+        f'range="-2.96 2.96" {scene.FIRM_LIMIT}/>'
     )
     return f'<body name="rotor">{joint}{walls}{floor}{pointer}</body>'
 
