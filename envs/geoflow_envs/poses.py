@@ -4,7 +4,7 @@
 # (MuJoCo's functions live in a compiled module without stubs.)
 from __future__ import annotations
 
-from math import sqrt
+from math import acos, sqrt
 
 import mujoco
 import numpy as np
@@ -13,11 +13,15 @@ from numpy.typing import ArrayLike, NDArray
 Array = NDArray[np.float64]
 
 IDENTITY: Array = np.array([0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0])
+_CONJUGATE: Array = np.array([1.0, -1.0, -1.0, -1.0])
+_Z: Array = np.array([0.0, 0.0, 1.0])
 
 
-def pose(position: ArrayLike = (0.0, 0.0, 0.0), rotvec: ArrayLike = (0.0, 0.0, 0.0)) -> Array:
-    """Pose from a position [m] and a rotation vector [rad]."""
-    return integrate(np.concatenate([np.asarray(position, float), [1.0, 0.0, 0.0, 0.0]]), rotvec)
+def pose(position: ArrayLike = (0.0, 0.0, 0.0), rotvec: ArrayLike | None = None) -> Array:
+    """Pose from a position [m] and a rotation vector [rad]; none is no rotation."""
+    T = IDENTITY.copy()
+    T[:3] = position
+    return T if rotvec is None else integrate(T, rotvec)
 
 
 def compose(T_ab: Array, T_bc: Array) -> Array:
@@ -65,6 +69,11 @@ def rotvec(T_a: Array, T_b: Array) -> Array:
     return omega
 
 
+def angles_after(T: Array, turns: Array) -> list[float]:
+    """Angles of the rotations R R_i, for quaternions (n, 4) of R_i: 2 arccos |<conj(q), q_i>| [rad]."""
+    return [2.0 * acos(min(1.0, cosine)) for cosine in np.abs(turns @ (_CONJUGATE * T[3:])).tolist()]
+
+
 def integrate(T: Array, omega: ArrayLike) -> Array:
     """The pose turned in place by a body-frame rotation vector: R exp(omega)."""
     turned = T.copy()
@@ -93,8 +102,8 @@ def advance(T_from: Array, T_to: Array, distance: float, angle: float) -> Array:
 
 def axis_angle(T_a: Array, T_b: Array) -> float:
     """Angle between the z axes of two poses [rad]."""
-    cosine = float(rotate(T_a, (0.0, 0.0, 1.0)) @ rotate(T_b, (0.0, 0.0, 1.0)))
-    return float(np.arccos(min(1.0, max(-1.0, cosine))))
+    cosine = float(rotate(T_a, _Z) @ rotate(T_b, _Z))
+    return acos(min(1.0, max(-1.0, cosine)))
 
 
 def lowest_point(T: Array, half: Array) -> float:

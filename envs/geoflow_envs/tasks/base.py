@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from .. import poses, scene
 from ..instructions import INSTRUCTIONS, LENGTH, NOT_AS_TOLD, encode
-from ..poses import Array, lowest_point
+from ..poses import Array
 from ..rendering import FrameRenderer
 from ..robot import CONTROL_HZ, HOME, MAX_ANGULAR_SPEED, MAX_OPENING, MAX_SPEED, ROBOTS, WORKSPACE
 from ..sensors import POINTS, CameraSensors
@@ -255,13 +255,14 @@ class PoseTask(gym.Env[dict[str, Any], NDArray[Any]], ABC, Generic[S]):
             )
         self.episode += 1
         self._tell()
+        state = self.state()
         info = {
             "is_success": False,
             "failure": "",
-            "mode": self.mode(self.state()),
+            "mode": self.mode(state),
             "mode_count": len(self.as_told(self.modes)),
         }
-        return self._observation(), info | self._told()
+        return self._observation(state), info | self._told()
 
     def step(
         self, action: NDArray[np.float32]
@@ -277,7 +278,7 @@ class PoseTask(gym.Env[dict[str, Any], NDArray[Any]], ABC, Generic[S]):
         info = {"is_success": success, "failure": "", "mode": self.mode(state)} | self._told()
         if terminated and not success:
             info["failure"] = NOT_AS_TOLD if done else self.failure_kind()
-        return self._observation(), float(success), terminated, False, info
+        return self._observation(state), float(success), terminated, False, info
 
     def render(self) -> NDArray[np.uint8] | None:  # type: ignore[override]
         """A frame (height, width, 3), or None without a render_mode."""
@@ -408,8 +409,9 @@ class PoseTask(gym.Env[dict[str, Any], NDArray[Any]], ABC, Generic[S]):
             return gym.spaces.Box(-1.5, 1.5, (self.arms,), np.float32)
         return gym.spaces.Box(-10.0, 10.0, (self.vectors[name],), np.float32)
 
-    def _observation(self) -> dict[str, NDArray[Any]]:
-        state = self.state()
+    def _observation(self, state: S | None = None) -> dict[str, NDArray[Any]]:
+        """What is observed of a state, the present one."""
+        state = self.state() if state is None else state
         tcps = state.tcp.astype(np.float32).reshape(-1, 7)
         observation: dict[str, NDArray[Any]] = dict(zip(self.hands, tcps, strict=True))
         observation["gripper"] = np.array(1 - 2 * state.opening / MAX_OPENING, np.float32).reshape(-1)
@@ -471,18 +473,23 @@ class PoseTask(gym.Env[dict[str, Any], NDArray[Any]], ABC, Generic[S]):
 
 def clear_of_table(T_w_tcp: Array) -> bool:
     """Whether a hand at this pose keeps its palm off the table and does not point up."""
-    points_up = poses.rotate(T_w_tcp, (0, 0, 1))[2] > 0.35
-    return not points_up and lowest_point(backed(T_w_tcp, _PALM_BACK), _PALM) >= 0.03
+    rises = poses.matrix(T_w_tcp)[2]  # heights in the world of the hand's axes; the last is the approach's
+    palm = T_w_tcp[2] - _PALM_BACK * rises[2]
+    return bool(rises[2] <= 0.35 and palm - np.abs(rises) @ _PALM >= 0.03)
 
 
 def backed(T_w_tcp: Array, distance: float) -> Array:
     """The TCP pose moved back along its approach direction."""
-    return poses.compose(T_w_tcp, poses.pose((0, 0, -distance)))
+    moved = T_w_tcp.copy()
+    moved[:3] -= distance * poses.rotate(T_w_tcp, (0, 0, 1))
+    return moved
 
 
 def turned_above(T: Array, goal: Array) -> Array:
     """A little above a pose with a goal's rotation: a held thing turns there before it travels."""
-    return np.append(raised(T, 0.06)[:3], goal[3:])
+    above = raised(T, 0.06)
+    above[3:] = goal[3:]
+    return above
 
 
 def raised(T: Array, height: float) -> Array:

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import degrees, pi, radians
+from math import degrees, hypot, pi, radians
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -35,6 +35,7 @@ _BALL = 0.050  # of the holder's ball joint below its mouth [m]
 
 # The bottle looks the same after quarter turns about its axis (C4).
 QUARTERS: tuple[Array, ...] = tuple(poses.pose(rotvec=(0, 0, turn * pi / 2)) for turn in (0, 1, 2, -1))
+_TURNS = np.array(QUARTERS)[:, 3:]
 GRASPS: tuple[Array, ...] = tuple(
     side_grasp(quarter, swap, GRASP_HEIGHT, LEAN) for quarter in range(4) for swap in (False, True)
 )
@@ -85,10 +86,10 @@ class Stand:
 
 def stand(bottle: Array, mark: Array) -> Stand:
     """The stand under the quarter turn that is nearest."""
-    turns = [poses.norm(poses.rotvec(mark, poses.compose(bottle, quarter))) for quarter in QUARTERS]
-    quarter = int(np.argmin(turns))
-    foot = poses.transform(poses.between(mark, bottle), (0, 0, -BODY[2]))
-    return Stand(float(foot[2]), float(np.hypot(foot[0], foot[1])), turns[quarter], quarter)
+    seen = poses.between(mark, bottle)
+    turns = poses.angles_after(seen, _TURNS)
+    foot = poses.transform(seen, (0, 0, -BODY[2]))
+    return Stand(float(foot[2]), hypot(foot[0], foot[1]), min(turns), turns.index(min(turns)))
 
 
 class HalfTurnStand(PoseTask[State]):

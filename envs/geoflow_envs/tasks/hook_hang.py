@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import cos, degrees, pi, radians, sin, tan
+from math import cos, degrees, hypot, pi, radians, sin, tan
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -111,12 +111,15 @@ def grasp(radius: float, below: bool, swap: bool) -> Array:
 
 def height_on(hook: Array, ring: Array, radius: float) -> float | None:
     """How high on a hook's rod the plane of a ring is [m]; None where the rod is not in the ring."""
-    root, tip = (poses.transform(poses.inverse(ring), point) for point in (hook[:3], _tip(hook)))
+    if poses.norm(hook[:3] - ring[:3]) > LENGTH + radius + TUBE:
+        return None
+    local = poses.between(ring, hook)
+    root, tip = local[:3], _tip(local)
     if (root[2] > 0) == (tip[2] > 0):
         return None
     part = root[2] / (root[2] - tip[2])
     crossing = root + part * (tip - root)
-    return float(part * LENGTH) if np.hypot(crossing[0], crossing[1]) < radius + TUBE else None
+    return float(part * LENGTH) if hypot(crossing[0], crossing[1]) < radius + TUBE else None
 
 
 class HookHang(PoseTask[HookState]):
@@ -213,7 +216,7 @@ class HookHang(PoseTask[HookState]):
 
     def feasible_modes(self, state: HookState) -> tuple[Mode, ...]:
         """The ways to grasp the ring from above and to hang it, clear of the other hooks."""
-        below = self.below(state)
+        below, posts = self.below(state), _posts(state.hooks)
         modes = []
         for swap in (False, True):
             T_ring_tcp = grasp(self.radius, below, swap)
@@ -224,16 +227,16 @@ class HookHang(PoseTask[HookState]):
             modes += [
                 mode
                 for mode in MODES
-                if mode.swap == swap and self._possible(state, mode, T_ring_tcp, below, keys)
+                if mode.swap == swap and self._possible(state, mode, T_ring_tcp, below, keys, posts)
             ]
         return tuple(modes)
 
     def feasible_hooks(self, state: HookState) -> tuple[Mode, ...]:
         """The ways to hang the ring as it is held."""
         T_ring_tcp = poses.between(state.ring, state.tcp)
-        below = bool(T_ring_tcp[2] < 0)
+        below, posts = bool(T_ring_tcp[2] < 0), _posts(state.hooks)
         modes = (mode for mode in MODES if not mode.swap)
-        return tuple(mode for mode in modes if self._possible(state, mode, T_ring_tcp, below, []))
+        return tuple(mode for mode in modes if self._possible(state, mode, T_ring_tcp, below, [], posts))
 
     def succeeded(self, state: HookState) -> bool:
         """The ring hangs on a hook, at rest and let go."""
@@ -253,7 +256,8 @@ class HookHang(PoseTask[HookState]):
         if on is not None:
             return on[0]
         middles = [poses.transform(hook, (0, 0, LENGTH / 2)) for hook in state.hooks]
-        return int(np.argmin([poses.norm(state.ring[:3] - middle) for middle in middles]))
+        off = [poses.norm(state.ring[:3] - middle) for middle in middles]
+        return off.index(min(off))
 
     def shortfall(self, state: HookState) -> str:
         """What stands between the state and success."""
@@ -293,14 +297,20 @@ class HookHang(PoseTask[HookState]):
         return poses.norm(velocity[:3]) < self.speed and poses.norm(velocity[3:]) < self.spin
 
     def _possible(
-        self, state: HookState, mode: Mode, T_ring_tcp: Array, below: bool, keys: Sequence[Array]
+        self,
+        state: HookState,
+        mode: Mode,
+        T_ring_tcp: Array,
+        below: bool,
+        keys: Sequence[Array],
+        posts: Array,
     ) -> bool:
         seat = seat_on(state.hooks[mode.hook], mode.roll)
         T_seat_tcp = poses.compose(FLIP, T_ring_tcp) if below else T_ring_tcp
         hanging = poses.compose(seat, T_seat_tcp)
         via = poses.compose(poses.compose(seat, poses.pose((0, 0, VIA))), T_seat_tcp)
-        others = [hook for index, hook in enumerate(state.hooks) if index != mode.hook]
-        if not all(_clear(tcp, others) for tcp in (hanging, via)):
+        others = np.delete(posts, mode.hook, axis=0).reshape(-1, 3)
+        if not (_clear(hanging, others) and _clear(via, others)):
             return False
         root = state.hooks[mode.hook][:3]
         return self.reachable(
@@ -317,16 +327,22 @@ def _tip(hook: Array) -> Array:
     return poses.transform(hook, (0, 0, LENGTH))
 
 
-def _clear(tcp: Array, hooks: Sequence[Array]) -> bool:
-    """Whether a hand at `tcp` keeps off the rods of hooks and the posts under them."""
-    for hook in hooks:
-        points = [poses.transform(hook, (0, 0, part * LENGTH)) for part in (0, 0.5, 1)]
-        points += [hook[:3] - (0, 0, depth) for depth in (0.04, 0.08)]
-        for point in points:
-            local = poses.transform(poses.inverse(tcp), point)
-            if abs(local[0]) < _PALM[0] and abs(local[1]) < _PALM[1] and -0.16 < local[2] < 0.03:
-                return False
-    return True
+def _posts(hooks: Sequence[Array]) -> Array:
+    """Points on the rod of each hook and on the post under it (hooks, 5, 3) [m]."""
+    below = [(0.0, 0.0, -depth) for depth in (0.04, 0.08)]
+    return np.array(
+        [
+            [poses.transform(hook, (0, 0, part * LENGTH)) for part in (0, 0.5, 1)] + list(hook[:3] + below)
+            for hook in hooks
+        ]
+    )
+
+
+def _clear(tcp: Array, points: Array) -> bool:
+    """Whether a hand at `tcp` keeps off points (n, 3)."""
+    local = (points - tcp[:3]) @ poses.matrix(tcp)
+    aside = (np.abs(local[:, :2]) < _PALM).all(axis=1)
+    return not (aside & (local[:, 2] > -0.16) & (local[:, 2] < 0.03)).any()
 
 
 def _left_of(state: HookState, hook: int) -> int:

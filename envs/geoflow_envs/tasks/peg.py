@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import cos, degrees, pi, radians, sin
+from math import cos, degrees, hypot, pi, radians, sin
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,6 +36,7 @@ SYMMETRIES: tuple[Array, ...] = (
     poses.pose(rotvec=(0, pi, 0)),
     poses.pose(rotvec=(0, 0, pi)),
 )
+_TURNS = np.array(SYMMETRIES)[:, 3:]
 
 
 @dataclass(frozen=True)
@@ -95,13 +96,12 @@ MODES: tuple[Mode, ...] = tuple(
 
 def fit(peg: Array, socket: Array) -> Fit:
     """The fit under the symmetry that needs the least turning."""
-    turns = [poses.norm(poses.rotvec(socket, poses.compose(peg, symmetry))) for symmetry in SYMMETRIES]
-    symmetry = int(np.argmin(turns))
-    local = poses.between(socket, poses.compose(peg, SYMMETRIES[symmetry]))
+    seen = poses.between(socket, peg)
+    turns = poses.angles_after(seen, _TURNS)
+    symmetry = turns.index(min(turns))
+    local = poses.compose(seen, SYMMETRIES[symmetry])
     tip = poses.transform(local, (0, 0, -PEG[2]))
-    return Fit(
-        -float(tip[2]), poses.axis_angle(poses.IDENTITY, local), float(np.hypot(tip[0], tip[1])), symmetry
-    )
+    return Fit(-float(tip[2]), poses.axis_angle(poses.IDENTITY, local), hypot(tip[0], tip[1]), symmetry)
 
 
 class TiltedPegInsert(PoseTask[State]):

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import degrees, pi, radians
+from math import degrees, hypot, pi, radians
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,6 +33,7 @@ _BALL = 0.065  # of the stand's ball joint below the middle slot's mouth [m]
 
 # The plate looks the same after a half turn about its handle's axis.
 FLIPS: tuple[Array, ...] = (poses.IDENTITY, poses.pose(rotvec=(0, 0, pi)))
+_TURNS = np.array(FLIPS)[:, 3:]
 GRASPS: tuple[Array, ...] = tuple(
     side_grasp(quarter, swap, HANDLE_HEIGHT, LEAN) for quarter in range(4) for swap in (False, True)
 )
@@ -93,14 +94,12 @@ def slots(fan: float) -> tuple[Array, ...]:
 
 def fit(plate: Array, rack: Array, T_rack_slots: tuple[Array, ...]) -> Fit:
     """The fit to the slot and flip that are nearest, an end's way and a rotation (times ARM) added up."""
-    fits = []
+    seen, fits = poses.between(rack, plate), []
     for index, T_rack_slot in enumerate(T_rack_slots):
-        slot = poses.compose(rack, T_rack_slot)
-        for flip, turn in enumerate(FLIPS):
-            local = poses.between(slot, poses.compose(plate, turn))
-            end = poses.transform(local, (0, 0, -PLATE[2]))
-            rotation = poses.norm(poses.rotvec(poses.IDENTITY, local))
-            fits.append(Fit(-float(end[2]), rotation, float(np.hypot(end[0], end[1])), index, flip))
+        local = poses.between(T_rack_slot, seen)
+        x, y, z = poses.transform(local, (0, 0, -PLATE[2])).tolist()  # the same under a flip
+        for flip, rotation in enumerate(poses.angles_after(local, _TURNS)):
+            fits.append(Fit(-z, rotation, hypot(x, y), index, flip))
     return min(fits, key=lambda fit: fit.lateral + max(0.0, -fit.depth) + ARM * fit.rotation)
 
 

@@ -4,7 +4,7 @@
 # (MuJoCo's functions live in a compiled module without stubs.)
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import cos, degrees, pi, radians, sin
@@ -97,7 +97,7 @@ class Wire:
 
     def at(self, s: float) -> tuple[Array, Array]:
         """Point and smooth unit tangent at an arc length; straight on beyond the ends."""
-        index = int(np.clip(s // SEGMENT, 0, SEGMENTS - 1))
+        index = min(max(int(s // SEGMENT), 0), SEGMENTS - 1)
         part = s / SEGMENT - index
         point = self.points[index] + part * (self.points[index + 1] - self.points[index])
         part = min(1.0, max(0.0, part))
@@ -224,7 +224,7 @@ class WireLoop(PoseTask[WireState]):
         )
         tcp = poses.compose(loop, T_loop_tcp)
         state = WireState(tcp, float(HANDLE[1]), loop, wire, bends.ravel(), 0.0)
-        if loop[2] < 0.08 or not self._clear(state.path, tcp):
+        if loop[2] < 0.08 or not self._clear(state.path, [tcp]):
             return None
         return state
 
@@ -292,14 +292,15 @@ class WireLoop(PoseTask[WireState]):
     def _possible(self, tcp: Array, path: Wire, mode: Mode, T_loop_tcp: Array) -> bool:
         stations = (-0.08, *np.linspace(0.0, LENGTH, 9))
         keys = [poses.compose(path.frame(s, mode), T_loop_tcp) for s in stations]
-        if not all(self._clear(path, key) for key in keys):
+        if not self._clear(path, keys):
             return False
         return self.reachable(tcp, keys, path.points[SEGMENTS // 2])
 
-    def _clear(self, path: Wire, tcp: Array) -> bool:
-        """Whether a hand at `tcp` keeps off the wire and the post."""
+    def _clear(self, path: Wire, tcps: Sequence[Array]) -> bool:
+        """Whether a hand keeps off the wire and the post at each of some poses."""
         post = path.points[-1] - np.outer(np.arange(1, 5) * 0.03, (0, 0, 1))
-        local = (np.concatenate([path.points, post]) - tcp[:3]) @ poses.matrix(tcp)
+        points = np.concatenate([path.points, post])
+        local = np.concatenate([(points - tcp[:3]) @ poses.matrix(tcp) for tcp in tcps])
         across, along = np.abs(local[:, :2]), local[:, 2]
         palm = (across < _PALM).all(axis=1) & (along > -0.16) & (along < -0.04)
         fingers = (across < _FINGERS).all(axis=1) & (along >= -0.06) & (along < 0.02)
