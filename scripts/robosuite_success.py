@@ -21,7 +21,7 @@ TASKS = {"RobosuiteDoor": "random", "RobosuiteTwoArmPegInHole": "random", "Robos
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("tasks", nargs="*", default=list(TASKS), choices=TASKS)
+    parser.add_argument("--tasks", nargs="+", default=list(TASKS), choices=list(TASKS))
     parser.add_argument("--episodes", type=int, default=50, help="episodes per task")
     parser.add_argument("--first-seed", type=int, default=100_000)
     parser.add_argument("--processes", type=int, default=2)
@@ -35,11 +35,11 @@ def main() -> None:
         "records": [],
     }
     with ProcessPoolExecutor(options.processes) as pool:
-        for options.task in options.tasks:
-            record = measure(pool, {}, TASKS[options.task], options)
-            report["records"].append(
-                record | {"steps_per_cpu_second": round(pool.submit(speed, options.task).result())}
-            )
+        for task in options.tasks:
+            options.task = task
+            record = measure(pool, {}, TASKS[task], options)
+            record["steps_per_cpu_second"] = round(pool.submit(speed, task).result())
+            report["records"].append(record)
             print(json.dumps(record), flush=True)
             write_json(options.out, report)
     print(options.out)

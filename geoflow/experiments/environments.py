@@ -13,10 +13,13 @@ def make_env(env: EnvConfig, **kwargs: Any) -> gym.Env:
     """The task of a config.
 
     Raises:
-        ValueError: an unknown id, with the ids that are close, or an argument the task does not take.
+        ValueError: an unknown id, with the ids that are close, an argument the task does not take, or a library
+            that it needs.
     """
     try:
         return gym.make(env.id, disable_env_checker=True, **{**env.kwargs, **kwargs})
+    except gym.error.DependencyNotInstalled as error:
+        raise ValueError(f"env {env.id!r} cannot be made: {error}") from error
     except (gym.error.Error, ImportError) as error:
         reason = str(error).rstrip(".")
         raise ValueError(
@@ -39,8 +42,14 @@ def require_expert(env: gym.Env, name: str) -> None:
             raise ValueError(
                 f"env {name!r} gives no demonstrations: it has no env.unwrapped.{attribute}; add {what}."
             )
-    shape = env.action_space.shape
-    if shape is None or len(shape) != 1 or shape[0] < 7:
-        raise ValueError(
-            f"env {name!r} takes actions of shape {shape}; expected (7 + k,): x y z qw qx qy qz, then extras."
+    shape, arms = env.action_space.shape, arms_of(env)
+    if shape is None or len(shape) != 1 or shape[0] < 7 * arms:
+        layout = (
+            "(7 + k,): x y z qw qx qy qz" if arms == 1 else f"({7 * arms} + k,): {arms} x (x y z qw qx qy qz)"
         )
+        raise ValueError(f"env {name!r} takes actions of shape {shape}; expected {layout}, then extras.")
+
+
+def arms_of(env: gym.Env) -> int:
+    """Poses in an action of an env: its attribute ``arms``, or 1."""
+    return int(getattr(env.unwrapped, "arms", 1))

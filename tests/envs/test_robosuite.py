@@ -111,6 +111,17 @@ def test_one_sentence_says_what_to_install_and_what_is_in_the_way(name: str) -> 
 
 
 @WITHOUT
+def test_the_command_says_that_sentence_and_no_other(capsys: pytest.CaptureFixture[str]) -> None:
+    from geoflow.cli import main
+
+    with pytest.raises(SystemExit):
+        main(["collect", "--env", f"geoflow_envs:{SQUARE}", "--episodes", "1"])
+    text = " ".join(capsys.readouterr().err.split())
+    assert text.endswith("pip install -c constraints-robosuite.txt -e '.[all,robosuite]' (docs/robosuite.md)")
+    assert "TiltedPegInsert" not in text
+
+
+@WITHOUT
 def test_the_obstacles_are_named_with_their_versions() -> None:
     import mujoco
 
@@ -219,21 +230,23 @@ def test_a_commanded_pose_is_reached(name: str) -> None:
 
 
 @HERE
-def test_a_far_goal_is_approached_at_the_speed_of_the_lead() -> None:
+@pytest.mark.parametrize(
+    ("shift", "turn", "share"), [(5, 0.0, 0.7), (0, 3.1, 0.3)], ids=["25 cm away", "half a turn away"]
+)
+def test_a_far_goal_is_approached_at_the_speed_of_the_lead(shift: int, turn: float, share: float) -> None:
     """A critically damped arm with kp 150 moves at sqrt(150) / 2 leads a second; half a turn away it still turns."""
     env = made(DOOR)
     env.reset(seed=0)
     start = core(env).state().tcp
-    goal = poses.integrate(start + 7 * LEFT, (0.0, 0.0, 3.1))
-    for _ in range(4):
+    goal = poses.integrate(start + shift * LEFT, (0.0, 0.0, turn))
+    passed = []
+    for step in range(16):
         env.step(np.append(goal, -1.0))
-    middle = core(env).state().tcp
-    for _ in range(6):
-        env.step(np.append(goal, -1.0))
-    distance, angle = apart(middle, core(env).state().tcp)
-    leads = np.sqrt(150) / 2 * 6 / 20
-    assert 0.5 < distance / (1000 * LEAD * leads) < 1.2
-    assert 0.5 < angle / np.degrees(LEAD_ANGLE * leads) < 1.2
+        if step in (5, 15):
+            passed.append(core(env).state().tcp)
+    distance, angle = apart(*passed)
+    gone = distance / (1000 * LEAD) if shift else angle / np.degrees(LEAD_ANGLE)
+    assert share < gone / (np.sqrt(150) / 2 * 10 / 20) < 1.1
 
 
 @HERE
@@ -241,11 +254,11 @@ def test_a_far_goal_is_approached_at_the_speed_of_the_lead() -> None:
 def test_the_gripper_closes_at_plus_one_and_opens_at_minus_one(name: str) -> None:
     env = made(name)
     observation, _ = env.reset(seed=0)
-    assert observation["gripper"] == pytest.approx([-1.0], abs=0.05)
+    assert observation["gripper"] == pytest.approx([-1.0], abs=0.1)
     for command in (1.0, -1.0):
         for _ in range(20):
             observation = env.step(stay(env, command))[0]
-        assert observation["gripper"] == pytest.approx([command], abs=0.05)
+        assert observation["gripper"] == pytest.approx([command], abs=0.1)
 
 
 @HERE
@@ -507,12 +520,12 @@ def test_the_command_collects_trains_and_evaluates(tmp_path: Path) -> None:
     pytest.importorskip("torch")
     from geoflow.cli import main
 
-    env = f"geoflow_envs:{TWO_ARMS}"
+    env = f"geoflow_envs:{DOOR}"
     demos, run = tmp_path / "demos.h5", tmp_path / "run"
     main(["collect", "--env", env, "--episodes", "2", "--workers", "1", "--out", str(demos)])
     options = {"demos": demos, "steps": 2, "batch-size": 8, "warmup": 1}
     words = [f"--train.{key}={value}" for key, value in options.items()]
-    words += ["--policy.frame=world", "--policy.width=16", "--policy.depth=1"]
+    words += ["--policy.width=16", "--policy.depth=1"]
     main(["train", "--env", env, *words, "--device", "cpu", "--out", str(run)])
     judge = ["--episodes", "1", "--nfe", "1", "--evaluate.workers", "1", "--device", "cpu"]
     main(["evaluate", str(run), *judge])
