@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -23,7 +23,7 @@ from geoflow.policies.backbones import BACKBONES, Condition, InvariantTransforme
 from geoflow.policies.config import PolicyConfig
 from geoflow.policies.encoders import ENCODERS, VectorEncoder, tokenise
 from geoflow.policies.frames import Frames, Units, blocks, chunk_space, split
-from geoflow.policies.given import CHANNELS, Given, mark, widened
+from geoflow.policies.given import CHANNELS, Given, delays, drifted, mark, widened
 from geoflow.policies.observations import Senses, StateTokens
 from geoflow.policies.spec import PolicySpec
 
@@ -158,10 +158,13 @@ class Policy(nn.Module, ABC):
     def forward(self, batch: Batch, generator: Generators = None) -> Tensor:
         """Training loss of each batch element, shape (B,)."""
         cond = self.condition(batch.obs, generator)
-        x_1, most = self.to_space(batch.obs, batch.actions), self.config.given_steps
+        actions, most, drift = batch.actions, self.config.given_steps, self.config.given_drift
         if not most:
-            return self.chunk_loss(x_1, cond, generator)
-        given = Given.drawn(self.standardise(self.space.features(x_1)), most, generator)
+            return self.chunk_loss(self.to_space(batch.obs, actions), cond, generator)
+        d = delays(len(actions), most, generator, actions)
+        actions = drifted(actions, d, drift * self.length, drift, generator)
+        x_1 = self.to_space(batch.obs, actions)
+        given = Given.first(self.standardise(self.space.features(x_1)), d)
         return self.chunk_loss(x_1, cond, generator, given)
 
     def act(
@@ -253,31 +256,36 @@ class Policy(nn.Module, ABC):
         frame the poses themselves, are added.
         """
         poses, vectors = self._names("pose"), [obs[name].flatten(1) for name in self._names("vector")]
-        seen = [view for name in poses for view in self._views(obs, name)]
+        seen = self._views(obs, poses)
         if self.frames.in_world:
             seen += [obs[name][:, -1] for name in poses]
-        upright = [height_and_up(obs[name][:, -1]) for name in poses] if self.config.gravity else []
-        return torch.cat([*(pose_features(T) for T in seen), *upright, *vectors], -1)
+        upright = [obs[name][:, -1] for name in poses if self.config.gravity]
+        return torch.cat([*_stacked(pose_features, seen), *_stacked(height_and_up, upright), *vectors], -1)
 
     def observation_parts(self, obs: Mapping[str, Tensor]) -> list[Tensor]:
         """`observation_vector` by observation, (B, n) each: poses first, then vectors."""
         parts = []
         for name in self._names("pose"):
-            seen = self._views(obs, name)
+            seen = self._views(obs, [name])
             # The invariant transformer is told where poses are in its own way, and nothing else that depends on it.
             if self.frames.in_world and not self.invariant:
                 seen.append(obs[name][:, -1])
             upright = [height_and_up(obs[name][:, -1])] if self.config.gravity else []
             alone = [] if seen or upright else [torch.zeros_like(obs[name][:, -1, :1])]
-            parts.append(torch.cat([*(pose_features(T) for T in seen), *upright, *alone], -1))
+            parts.append(torch.cat([*_stacked(pose_features, seen), *upright, *alone], -1))
         return [*parts, *(obs[name].flatten(1) for name in self._names("vector"))]
 
-    def _views(self, obs: Mapping[str, Tensor], a: str) -> list[Tensor]:
-        """Poses (B, 7) seen from the present pose ``a``: the others, and its own past."""
-        T_aw = se3.inverse(obs[a][:, -1])
+    def _views(self, obs: Mapping[str, Tensor], names: Sequence[str]) -> list[Tensor]:
+        """Poses (B, 7) seen from the present pose of each of ``names``: the others, then its own past."""
         # Both T_ab and T_ba are shown: which of the two makes a task's law simple depends on the task.
-        others = [se3.compose(T_aw, obs[b][:, -1]) for b in self._names("pose") if b != a]
-        return others + [se3.compose(T_aw, obs[a][:, step]) for step in range(obs[a].shape[1] - 1)]
+        pairs = []
+        for a in names:
+            pairs += [(a, obs[b][:, -1]) for b in self._names("pose") if b != a]
+            pairs += [(a, past) for past in obs[a][:, :-1].unbind(1)]
+        if not pairs:
+            return []
+        T_wa, T_wb = torch.stack([obs[a][:, -1] for a, _ in pairs]), torch.stack([T for _, T in pairs])
+        return list(se3.compose(se3.inverse(T_wa), T_wb))
 
     def condition(self, obs: Mapping[str, Tensor], generator: Generators = None) -> Tensor | Condition:
         """What the network is told of observations (B, To, ...), once a chunk.
@@ -308,6 +316,9 @@ class Policy(nn.Module, ABC):
         tokens = torch.cat([state, *(tokens for tokens, _ in sensed)], 1)
         mask = torch.cat([there, *(there for _, there in sensed)], 1)
         if not self.invariant:
+            if sensed:  # places that no text of the batch reaches cost nothing
+                used = mask.any(0)
+                tokens, mask = tokens[:, used], mask[:, used]
             return self.net.prepare(Condition(tokens, mask))
         frames = self.length.new_zeros(*mask.shape, 9)
         for i, name in enumerate(self._names("pose")):
@@ -549,6 +560,11 @@ class Policy(nn.Module, ABC):
             )
         code = kind == "text" or (kind == "image" and x.dtype == torch.uint8)
         return x.to(self.length.device) if code else x.to(self.length)
+
+
+def _stacked(function: Callable[[Tensor], Tensor], rows: list[Tensor]) -> list[Tensor]:
+    """``function`` of each of some tensors of one shape, in one call of it."""
+    return list(function(torch.stack(rows))) if rows else []
 
 
 def _center(space: Manifold, x: Tensor) -> Tensor:

@@ -96,15 +96,29 @@ def test_what_comes_after_a_text_changes_nothing():
     longer = TextEncoder((20,), 1, 32)
     state = {**encoder.state_dict(), "positions": torch.cat([encoder.positions, torch.randn(8, 32)])}
     longer.load_state_dict(state)
-    tokens, there = encoder(tokenise("push", 12)[None, None])
-    more, still = longer(tokenise("push", 20)[None, None])
-    assert there.sum() == still.sum() == 5
+    tokens, there = encoder(tokenise("push it up", 12)[None, None])
+    more, still = longer(tokenise("push it up", 20)[None, None])
+    assert there.sum() == still.sum() == 4  # a token a word, and the one before
     torch.testing.assert_close(more[still], tokens[there])
-    other, _ = encoder(tokenise("pull", 12)[None, None])
+    other, _ = encoder(tokenise("pull it up", 12)[None, None])
     assert (other[there] - tokens[there]).abs().max() > 1e-2
     empty, there = encoder(tokenise("", 12)[None, None])
     assert there.sum() == 1
     assert empty.isfinite().all()
+
+
+def test_a_text_is_read_in_words():
+    """As many tokens as words, however they are spaced and whatever else is in the batch; no word is lost."""
+    torch.manual_seed(0)
+    encoder = TextEncoder((60,), 1, 32)
+    texts = ["go", "  go  left ", " ".join("abcdefghijklmnopqrs"), "go"]
+    tokens, there = encoder(torch.stack([tokenise(text, 60) for text in texts])[:, None])
+    assert there[:, 0].sum(1).tolist() == [2, 3, 17, 2]
+    alone, _ = encoder(tokenise("go", 60)[None, None])
+    torch.testing.assert_close(tokens[0], alone[0])
+    torch.testing.assert_close(tokens[0], tokens[3], rtol=0, atol=0)
+    other, _ = encoder(tokenise(" ".join("abcdefghijklmnopqrt"), 60)[None, None])
+    assert (other[0, 0, 16] - tokens[2, 0, 16]).abs().max() > 1e-3
 
 
 def test_texts_are_bytes():
