@@ -8,6 +8,7 @@ t = 1. By default kappa(t) = t.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from geoflow.flows.integrators import Solver, Steps, euler, integrate
 from geoflow.flows.noise import Generators
 from geoflow.flows.paths import Geodesic, Path
 from geoflow.flows.priors import Prior, WrappedGaussian
+from geoflow.flows.timed import told
 from geoflow.flows.times import Times, uniform_times
 from geoflow.manifolds import Manifold
 from geoflow.manifolds.base import check_last_axis
@@ -92,7 +94,7 @@ class Flow(nn.Module):
         return self.path.velocity_to(self.space, x, self._endpoint(predicted), over_inner(t, x))
 
     def _endpoint(self, predicted: Tensor) -> Tensor:
-        return self.space.exp(self.center.expand(*predicted.shape[:-1], self.space.point_dim), predicted)
+        return self.space.exp(self.center, predicted)
 
     def loss(
         self,
@@ -131,7 +133,7 @@ class Flow(nn.Module):
         if self.target == "velocity":
             error = predicted - sample.v_t / self.scale
         else:
-            error = self.space.log(self._endpoint(self.scale * predicted), x_1) / self.scale
+            error = self.space.miss(self.center, self.scale * predicted, x_1) / self.scale
         return mean_inner(self.space.squared_norm(error), counts)
 
     def _pair(
@@ -165,7 +167,8 @@ class Flow(nn.Module):
 
         Args:
             net: The network.
-            cond: Handed to the network; its first axis gives B where it is a tensor.
+            cond: Handed to the network; its first axis gives B where it is a tensor. One that is `Timed` is made
+                ready for the times of the steps.
             horizon: Inner axes of a sample: 16 for a chunk of 16 steps, () for single points.
             batch: B, where ``cond`` does not give it.
             steps: Integration steps, or their grid of times from 0 to 1.
@@ -184,9 +187,19 @@ class Flow(nn.Module):
         x_0 = self.start(cond, horizon=horizon, batch=batch, x_0=x_0, generator=generator)
 
         def velocity(x: Tensor, t: float) -> Tensor:
-            return self.velocity(net, x, x.new_full((len(x),), t), cond)
+            return self.velocity(net, x, x.new_full((len(x),), t), told(cond, t))
 
+        if method is euler:
+            method = replace(euler, step=lambda _, __, x, t, dt: self.step(net, x, t, dt, told(cond, t)))
         return integrate(self.space, velocity, x_0, steps, method, path=path)
+
+    def step(self, net: Network, x: Tensor, t: float, dt: float, cond: Any = None) -> Tensor:
+        """The Euler step from x (B, ..., point_dim) at time t to t + dt: x Exp(dt v(x, t))."""
+        times = x.new_full((len(x),), t)
+        if self.target == "velocity":
+            return self.space.exp(x, dt * self.velocity(net, x, times, cond))
+        predicted = self.scale * net(self.space.features(x), times, cond)
+        return self.path.step_to(self.space, x, self._endpoint(predicted), t, dt)
 
     def check_method(self, method: Solver) -> None:
         """Raise ValueError where an integrator asks for what the target does not tell."""

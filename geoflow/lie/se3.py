@@ -18,6 +18,7 @@ from geoflow.lie import _matrices as matrices
 from geoflow.lie import _quaternion as quaternion
 from geoflow.lie import series, so3
 from geoflow.lie._components import check_rows, enter, enter_time, leave
+from geoflow.lie._miss import Miss
 
 _POSE = ("poses", 7, "x y z qw qx qy qz")
 _TWIST = ("twists", 6, "vx vy vz wx wy wz")
@@ -53,10 +54,20 @@ def plus(x: Tensor, xi: Tensor) -> Tensor:
 def minus(y: Tensor, x: Tensor) -> Tensor:
     """Log(x^-1 y) (..., 6) in one pass, the twist from x to y: plus(x, minus(y, x)) = y; eq. (26)."""
     (b, a), dtype = enter((y, "poses"), (x, "poses"))
-    p0, w0, u0 = _parts(a)
-    p1, w1, u1 = _parts(b)
-    w, u = quaternion.multiply(w0, -u0, w1, u1)
-    return leave(dtype, *_log((quaternion.rotate(-w0, u0, p1 - p0), w, u)))
+    return leave(dtype, *_log(_relative(_parts(a), _parts(b))))
+
+
+def miss(x: Tensor, xi: Tensor, y: Tensor) -> Tensor:
+    """Log((x Exp(xi))^-1 y) (..., 6), what is left to y after a walk: minus(y, plus(x, xi)) in one pass.
+
+    Where x and y are data, as in a training loss, its gradient with respect to xi is in closed form.
+    """
+    differentiated = torch.is_grad_enabled() and (x.requires_grad or y.requires_grad)
+    if differentiated or torch.compiler.is_compiling():
+        return minus(y, plus(x, xi))
+    (a, b), dtype = enter((x, "poses"), (y, "poses"))
+    r = leave(dtype, *_relative(_parts(a), _parts(b)))
+    return Miss.apply(xi, r)  # pyright: ignore[reportReturnType]
 
 
 def compose(x_0: Tensor, x_1: Tensor) -> Tensor:
@@ -293,6 +304,13 @@ def _compose(x_0: Components, x_1: Components) -> Components:
     (p0, w0, u0), (p1, w1, u1) = x_0, x_1
     w, u = quaternion.multiply(w0, u0, w1, u1)
     return p0 + quaternion.rotate(w0, u0, p1), w, u
+
+
+def _relative(x: Components, y: Components) -> Components:
+    """x^-1 y."""
+    (p0, w0, u0), (p1, w1, u1) = x, y
+    w, u = quaternion.multiply(w0, -u0, w1, u1)
+    return quaternion.rotate(-w0, u0, p1 - p0), w, u
 
 
 def _log(x: Components) -> tuple[Tensor, Tensor]:

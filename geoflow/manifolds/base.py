@@ -42,6 +42,10 @@ class Manifold(ABC):
     def log(self, x: Tensor, y: Tensor) -> Tensor:
         """The tangent v at x with exp(x, v) = y, the short way round."""
 
+    def miss(self, x: Tensor, v: Tensor, y: Tensor) -> Tensor:
+        """log(exp(x, v), y) (..., tangent_dim): what is left to y after walking from x along v."""
+        return self.log(self.exp(x, v), y)
+
     def bracket(self, v: Tensor, w: Tensor) -> Tensor:
         """The Lie bracket [v, w] (..., tangent_dim) of body tangents, (v^ w^ - w^ v^) as a vector."""
         raise NotImplementedError(

@@ -69,6 +69,13 @@ class Product(Manifold):
         parts = zip(self.factors, self.split_points(x), self.split_points(y), strict=True)
         return torch.cat([factor.log(a, b) for factor, a, b in parts], dim=-1)
 
+    def miss(self, x: Tensor, v: Tensor, y: Tensor) -> Tensor:
+        """Each factor's."""
+        parts = zip(
+            self.factors, self.split_points(x), self.split_tangents(v), self.split_points(y), strict=True
+        )
+        return torch.cat([factor.miss(a, b, c) for factor, a, b, c in parts], dim=-1)
+
     def bracket(self, v: Tensor, w: Tensor) -> Tensor:
         """Each factor's bracket."""
         return self._of_tangents("bracket", v, w)

@@ -52,6 +52,10 @@ class SE3(Manifold):
         """Log(x^-1 y)."""
         return se3.minus(y, x)
 
+    def miss(self, x: Tensor, v: Tensor, y: Tensor) -> Tensor:
+        """Log((x Exp(v))^-1 y), in one pass."""
+        return se3.miss(x, v, y)
+
     def bracket(self, v: Tensor, w: Tensor) -> Tensor:
         """(omega_v x w_lin - omega_w x v_lin, omega_v x omega_w)."""
         (v, omega), (w, eta) = v.split(3, dim=-1), w.split(3, dim=-1)

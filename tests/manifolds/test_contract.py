@@ -68,6 +68,16 @@ def test_exp_inverts_log(manifold, dtype):
 
 @manifolds
 @dtypes
+def test_miss_is_the_rest_of_the_way(manifold, dtype):
+    """exp(exp(x, v), miss(x, v, y)) = y, for v that leads elsewhere."""
+    x, y, z = points(manifold, dtype), points(manifold, dtype, seed=3), points(manifold, dtype, seed=4)
+    v = manifold.log(x, z)
+    arrived = manifold.exp(manifold.exp(x, v), manifold.miss(x, v, y))
+    assert same(manifold, arrived, y, 20 * ROUNDING[dtype])
+
+
+@manifolds
+@dtypes
 @pytest.mark.parametrize("t", [0.0, 0.25, 1.0, 1.5])
 def test_geodesic(manifold, dtype, t):
     """geodesic(x, y, t) = (exp(x, t v), v) with v = log(x, y): both ends, constant velocity."""

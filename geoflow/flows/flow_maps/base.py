@@ -92,6 +92,10 @@ class FlowMap(Flow, ABC):
         """Body velocities u(x, t, t) (B, ..., tangent_dim) at points x (B, ..., point_dim) and times t (B,)."""
         return self.average_velocity(net, x, t, t, cond)
 
+    def step(self, net: Network, x: Tensor, t: float, dt: float, cond: Any = None) -> Tensor:
+        """The Euler step from x (B, ..., point_dim) at time t to t + dt: x Exp(dt u(x, t, t))."""
+        return self.space.exp(x, dt * self.velocity(net, x, x.new_full((len(x),), t), cond))
+
     def jump(self, net: Network, x: Tensor, t: Tensor, r: Tensor, cond: Any = None) -> Tensor:
         """x Exp((r - t) u), shape (B, ..., point_dim)."""
         u = self.average_velocity(net, x, t, r, cond)

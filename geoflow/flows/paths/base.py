@@ -44,6 +44,11 @@ class Path(ABC):
             "needs. Give it a method velocity_to, or use target='velocity'."
         )
 
+    def step_to(self, space: Manifold, x_t: Tensor, x_1: Tensor, t: float, dt: float) -> Tensor:
+        """The Euler step (..., point_dim) of dt from x_t at time t, on the path that ends at x_1."""
+        times = x_t.new_full((len(x_t), *(1,) * (x_t.dim() - 2)), t)
+        return space.exp(x_t, dt * self.velocity_to(space, x_t, x_1, times))
+
     def endpoint_of(self, space: Manifold, x_t: Tensor, v_t: Tensor, t: Tensor) -> Tensor:
         """Where the path through x_t with velocity v_t at time t ends: x_1 (..., point_dim)."""
         raise NotImplementedError(
