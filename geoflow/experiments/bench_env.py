@@ -21,7 +21,7 @@ from geoflow.data.atomic import write_text
 from geoflow.data.demonstrations import Episode, Meta, write
 from geoflow.experiments.collection import run_expert
 from geoflow.experiments.config import EnvConfig
-from geoflow.experiments.environments import make_env, require_expert
+from geoflow.experiments.environments import arms_of, make_env, require_expert
 from geoflow.experiments.progress import bar
 from geoflow.experiments.provenance import provenance
 from geoflow.experiments.task_names import known_tasks, task_id
@@ -148,7 +148,8 @@ def measure(env: EnvConfig, episodes: int, resets: int, seed: int = 0, frames: b
         made.forget()
         played, total = [], 0.0
         with tempfile.TemporaryDirectory() as folder:
-            meta = Meta(env.id, env.kwargs, float(base.control_hz), dict(base.observation_kinds))
+            kinds = dict(base.observation_kinds)
+            meta = Meta(env.id, env.kwargs, float(base.control_hz), kinds, arms=arms_of(made))
             for attempt in range(episodes):
                 begin = time.process_time()
                 played.append(_collect(made, seed + attempt, Path(folder) / "demo.h5", meta))

@@ -30,7 +30,7 @@ class ChunkFlow:
     """States of several samples of one chunk, from noise to action.
 
     Attributes:
-        states: World frame, shape (len(TIMES), samples, T, 7 + k).
+        states: World frame, the poses of n arms, shape (len(TIMES), samples, T, n, 7).
         poses: Pose observations the chunk was predicted from, name -> (7,).
     """
 
@@ -50,7 +50,8 @@ def sample_flow(policy: Policy, obs: Mapping[str, Any], seed: int = 0, steps: in
     states = policy.sample_path(batch, nfe=nfe, generator=generators).cpu().numpy()
     index = [round(t * (len(states) - 1)) for t in TIMES]
     poses = {name: np.asarray(obs[name]) for name, kind in policy.spec.kinds.items() if kind == "pose"}
-    return ChunkFlow(states[index], poses)
+    hands = states[index][..., : 7 * policy.arms]
+    return ChunkFlow(hands.reshape(*hands.shape[:-1], policy.arms, 7), poses)
 
 
 def chunk_picture(flows: Mapping[str, ChunkFlow], colours: Mapping[str, str]) -> bytes:
@@ -68,7 +69,8 @@ def chunk_picture(flows: Mapping[str, ChunkFlow], colours: Mapping[str, str]) ->
                 axes: Any = figure.add_subplot(rows, columns, row * columns + column + 1, projection="3d")
                 _draw_box(axes, centre, half)
                 _draw_context(axes, flow, centre, half)
-                _draw_chunk(axes, flow.states[column], colours[policy], 0.16 * half)
+                for arm in range(flow.states.shape[-2]):
+                    _draw_chunk(axes, flow.states[column, ..., arm, :], colours[policy], 0.16 * half)
                 if row == 0:
                     axes.set_title(_time_name(t), loc="center", pad=2)
             middle = 1 - (row + 0.5) / rows

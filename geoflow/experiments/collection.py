@@ -26,7 +26,7 @@ from geoflow.data.atomic import write_text
 from geoflow.data.demonstrations import DemonstrationError, Demonstrations, Episode, Meta, write
 from geoflow.experiments.config import CollectConfig, EnvConfig, EvaluateConfig
 from geoflow.experiments.disturbance import Disturbance
-from geoflow.experiments.environments import make_env, require_expert
+from geoflow.experiments.environments import arms_of, make_env, require_expert
 from geoflow.experiments.processes import processes
 from geoflow.experiments.progress import bar
 from geoflow.experiments.provenance import cores, versions, write_provenance
@@ -249,6 +249,7 @@ def _check(task: _Task, config: CollectConfig) -> Meta:
             observation_kinds=dict(base.observation_kinds),
             versions=versions(),
             settings=settings | {"episodes": config.episodes},
+            arms=arms_of(env),
         )
     finally:
         env.close()
@@ -371,7 +372,8 @@ class _Worker:
         if episode.success:
             base: Any = self._env.unwrapped
             kinds = dict(base.observation_kinds)
-            meta = Meta(task.env.id, task.env.kwargs, float(base.control_hz), kinds)
+            arms = arms_of(self._env)
+            meta = Meta(task.env.id, task.env.kwargs, float(base.control_hz), kinds, arms=arms)
             write(task.success(attempt), meta, [episode])
         else:
             write_text(task.failure(attempt), json.dumps(asdict(outcome)))
@@ -431,7 +433,7 @@ def run_expert(env: gym.Env, seed: int, choice: str = "random", disturbance: flo
         disturbance: Share of steps at which something else than the expert's action is executed.
     """
     base: Any = env.unwrapped
-    noise = Disturbance(disturbance, np.random.default_rng([seed, 1]))
+    noise = Disturbance(disturbance, np.random.default_rng([seed, 1]), arms_of(env))
     observation, _ = env.reset(seed=seed)
     expert = base.expert(choice=choice, seed=seed)
     seen: dict[str, list[np.ndarray]] = {name: [] for name in base.observation_kinds}

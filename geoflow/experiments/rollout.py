@@ -14,7 +14,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from geoflow.experiments.config import EnvConfig
 from geoflow.experiments.disturbance import Disturbance
-from geoflow.experiments.environments import make_env
+from geoflow.experiments.environments import arms_of, make_env
 from geoflow.experiments.smoothness import Jumps
 from geoflow.policies.base import Policy
 from geoflow.policies.execution import Execution, Executor
@@ -101,7 +101,8 @@ def check_env(env: gym.Env, policy: Policy, name: str) -> None:
     """Raise ValueError where a policy cannot act in an env: other observations, rate or action."""
     spaces = getattr(env.observation_space, "spaces", None)
     offered = {key: tuple(space.shape) for key, space in spaces.items()} if spaces else {}
-    needed = policy.spec.shapes.keys() - set(policy.config.optional)
+    seen = policy.spec.task(name).observations if policy.spec.several else policy.spec.shapes
+    needed = set(seen) - set(policy.config.optional)
     trained = {key: tuple(shape) for key, shape in policy.spec.shapes.items() if key in needed}
     if {key: offered.get(key) for key in trained} != trained:
         raise ValueError(
@@ -111,7 +112,11 @@ def check_env(env: gym.Env, policy: Policy, name: str) -> None:
     if env.action_space.shape != (policy.spec.action_dim,):
         raise ValueError(
             f"env {name!r} takes actions of shape {env.action_space.shape}; the policy was trained to give "
-            f"({policy.spec.action_dim},): a pose of 7 numbers and {policy.spec.action_dim - 7} more."
+            f"({policy.spec.action_dim},): {_layout(policy)}."
+        )
+    if arms_of(env) != policy.arms:
+        raise ValueError(
+            f"env {name!r} takes the poses of {arms_of(env)} arms; the policy was trained to give {_layout(policy)}."
         )
     rate = getattr(env.unwrapped, "control_hz", policy.spec.control_hz)
     if float(rate) != float(policy.spec.control_hz):
@@ -145,7 +150,7 @@ def run_block(
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     executor = Executor(policy, execution, size, nfe=solver.nfe, solver=solver.name)
     actions = np.tile(np.asarray(block.single_action_space.sample()), (size, 1))
-    pushes = [Disturbance(disturbance, np.random.default_rng([seed, 1])) for seed in seeds]
+    pushes = [Disturbance(disturbance, np.random.default_rng([seed, 1]), policy.arms) for seed in seeds]
     commands, taken_over = [], []
     while (live := np.flatnonzero(~np.array(block.get_attr("over")))).size:
         present = {key: torch.from_numpy(value[live]) for key, value in window.items()}
@@ -160,8 +165,16 @@ def run_block(
     lengths = block.get_attr("steps")[: len(seeds)]
     ends = zip(seeds, lengths, block.get_attr("last_info"), strict=False)
     played = np.stack(commands, axis=1)
-    jumps = [Jumps.of(played[row, :n], np.array(taken_over[:n])) for row, n in enumerate(lengths)]
+    jumps = [
+        Jumps.of(played[row, :n], np.array(taken_over[:n]), policy.arms) for row, n in enumerate(lengths)
+    ]
     return [_episode(*end) for end in ends], executor.predicted, Jumps.together(jumps)
+
+
+def _layout(policy: Policy) -> str:
+    """An action in words."""
+    poses = "a pose of 7 numbers" if policy.arms == 1 else f"{policy.arms} poses of 7 numbers"
+    return f"{poses} and {policy.extras} more"
 
 
 def _episode(seed: int, steps: int, info: Mapping[str, Any]) -> Episode:

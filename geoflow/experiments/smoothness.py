@@ -16,7 +16,7 @@ MEASURES = ("step_mm", "step_deg", "change_mm", "change_deg")
 
 @dataclass(frozen=True)
 class Jumps:
-    """Commands as they follow each other; rows are ticks, columns `MEASURES`.
+    """Commands as they follow each other; rows are ticks (of each arm), columns `MEASURES`.
 
     A step is the motion from the last command to this one. Its change is what separates this command from where
     the last step, made once more, would have led: c_(k-1) (c_(k-2)^-1 c_(k-1)). A smooth motion has small changes,
@@ -31,9 +31,15 @@ class Jumps:
     inside: np.ndarray
 
     @classmethod
-    def of(cls, commands: np.ndarray, taken_over: np.ndarray) -> Jumps:
-        """Of an episode's commands (N, 7 + k), and where a chunk took over, (N,) bool."""
-        pose = torch.from_numpy(np.asarray(commands)[:, :7].astype(np.float64))
+    def of(cls, commands: np.ndarray, taken_over: np.ndarray, arms: int = 1) -> Jumps:
+        """Of an episode's commands (N, 7 arms + k), and where a chunk took over, (N,) bool."""
+        commands = np.asarray(commands)
+        hands = [commands[:, 7 * arm : 7 * arm + 7] for arm in range(arms)]
+        return cls.together([cls._of_hand(hand, taken_over) for hand in hands])
+
+    @classmethod
+    def _of_hand(cls, commands: np.ndarray, taken_over: np.ndarray) -> Jumps:
+        pose = torch.from_numpy(commands.astype(np.float64))
         if len(pose) < 3:
             return cls(np.zeros((0, len(MEASURES))), np.zeros((0, len(MEASURES))))
         step = se3.compose(se3.inverse(pose[:-1]), pose[1:])

@@ -86,9 +86,10 @@ class PolicyActor(Actor):
             present = {name: torch.from_numpy(past) for name, past in window.items()}
             chunk = self.policy.act(present, nfe=self._nfe, generator=self._generator)
             self._plan, self._step = chunk.cpu().numpy(), 0
-        self.chunk = self._plan[self._step :]
+        left = self._plan[self._step :]
+        self.chunk = left[:, : 7 * self.policy.spec.arms]
         self._step += 1
-        return self.chunk[0]
+        return left[0]
 
 
 def view(
@@ -232,8 +233,11 @@ def _camera(env: Any, name: str) -> str | int:
 
 
 def _marks(actor: Actor, obs: Mapping[str, Any], text: str) -> Marks:
-    tcp = obs.get("tcp") if isinstance(obs, Mapping) else None
-    return Marks(tcp if actor.chunk is None else None, actor.chunk, text)
+    """The chunk, or where there is none the hands: the observations called tcp, or tcp and a side."""
+    if actor.chunk is not None:
+        return Marks(None, actor.chunk, text)
+    names = [name for name in obs if name.partition("_")[0] == "tcp"] if isinstance(obs, Mapping) else []
+    return Marks(np.concatenate([obs[name] for name in names]) if names else None, text=text)
 
 
 def _rate(env: Any) -> float:

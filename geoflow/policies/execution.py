@@ -136,9 +136,8 @@ class Executor:
             start, plan = there[-1]
             return plan[rows, tick - start]
         self._plans = [(start, plan) for start, plan in self._plans if tick + 1 < start + plan.shape[1]]
-        return average(
-            np.stack([plan[rows, tick - start] for start, plan in there]), self._execution.ensemble
-        )
+        predictions = np.stack([plan[rows, tick - start] for start, plan in there])
+        return average(predictions, self._execution.ensemble, self._policy.spec.arms)
 
     def _predict(self, tick: int, window: Mapping[str, Any], rows: Any, generator: Any) -> np.ndarray:
         onward, how = None, self._execution
@@ -154,10 +153,10 @@ class Executor:
         return plan
 
 
-def average(predictions: np.ndarray, m: float) -> np.ndarray:
-    """The mean (..., 7 + k) of predictions (n, ..., 7 + k), oldest first, weighted by exp(-m i)."""
+def average(predictions: np.ndarray, m: float, arms: int = 1) -> np.ndarray:
+    """The mean (..., 7 arms + k) of predictions (n, ..., 7 arms + k), oldest first, weighted by exp(-m i)."""
     x = torch.from_numpy(predictions).double()
     weights = torch.exp(-m * torch.arange(len(x), dtype=x.dtype))
-    extras = x.shape[-1] - 7
-    space = Product(SE3(), Euclidean(extras)) if extras else SE3()
+    extras = x.shape[-1] - 7 * arms
+    space = Product(*[SE3()] * arms, *([Euclidean(extras)] if extras else []))
     return frechet_mean(space, x, weights / weights.sum(), tolerance=1e-9).numpy().astype(predictions.dtype)

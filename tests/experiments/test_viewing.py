@@ -77,7 +77,7 @@ def test_axes_stand_where_the_pose_does():
         np.testing.assert_allclose(drawn.pos, position + 0.04 * axis, atol=1e-6)
         np.testing.assert_allclose(np.abs(drawn.mat[:, 2] @ axis), 1, atol=1e-6)
         assert int(np.argmax(drawn.rgba[:3])) == i
-    chunk = np.tile(np.r_[position, 1, 0, 0, 0, 1.0], (16, 1))
+    chunk = np.tile(np.r_[position, 1, 0, 0, 0], (16, 1))
     draw(scene, Marks(chunk=chunk))
     assert scene.ngeom == 10  # full, and no error
     assert CHUNK_LENGTH > 0
@@ -198,13 +198,15 @@ def test_the_page_in_the_browser_follows_the_simulation():
         expert = base.expert()
         for _ in range(3):
             obs = env.step(expert.act())[0]
-        chunk = np.tile(np.append(obs["tcp"], 1.0), (4, 1))
+        chunk = np.tile(obs["tcp"], (4, 1))
         for shown in (chunk, chunk[:2], None, chunk):
             screen.show(Marks(frame=obs["tcp"], chunk=shown, text="one\ntwo"))
         body = base.model.body("hand").id
         np.testing.assert_allclose(screen._bodies[body].position, obs["tcp"][:3], atol=1e-6)
         np.testing.assert_allclose(screen._bodies[body].wxyz, obs["tcp"][3:], atol=1e-6)
-        np.testing.assert_allclose(screen._chunk.batched_positions, chunk[:, :3], atol=1e-6)
+        np.testing.assert_allclose(screen._axes["/chunk"].batched_positions, chunk[:, :3], atol=1e-6)
+        screen.show(Marks(frame=np.tile(obs["tcp"], 2), chunk=np.tile(chunk, 2)))  # of two arms
+        assert [len(screen._axes[name].batched_positions) for name in ("/frame", "/chunk")] == [2, 8]
         assert screen.running
         screen.offer({"W": "away"})
         for key in ("W", "1"):
@@ -227,7 +229,7 @@ class Counting:
         execute, horizon, observation_steps = 3, 5, 2
 
     class spec:
-        shapes = {"tcp": (7,)}  # noqa: RUF012
+        shapes, arms = {"tcp": (7,)}, 1
 
     def __init__(self) -> None:
         self.asked: list[np.ndarray] = []

@@ -21,10 +21,12 @@ PALEST = 0.25
 def draw(scene: Any, marks: Marks) -> None:
     """Add the marks' poses to a scene (mjvScene), as many as it has room for."""
     if marks.frame is not None:
-        add_axes(scene, marks.frame, FRAME_LENGTH, 2 * RADIUS)
+        for pose in np.reshape(marks.frame, (-1, 7)):
+            add_axes(scene, pose, FRAME_LENGTH, 2 * RADIUS)
     if marks.chunk is not None:
-        for pose, opacity in zip(marks.chunk, np.linspace(1, PALEST, len(marks.chunk)), strict=True):
-            add_axes(scene, pose, CHUNK_LENGTH, RADIUS, float(opacity))
+        for poses, opacity in zip(marks.chunk, np.linspace(1, PALEST, len(marks.chunk)), strict=True):
+            for pose in poses.reshape(-1, 7):
+                add_axes(scene, pose, CHUNK_LENGTH, RADIUS, float(opacity))
 
 
 def add_axes(scene: Any, pose: np.ndarray, length: float, radius: float, opacity: float = 1.0) -> None:

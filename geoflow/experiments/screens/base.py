@@ -15,8 +15,8 @@ class Marks:
     """What is drawn beside the scene.
 
     Attributes:
-        frame: A pose (7,) in the world, drawn as three axes.
-        chunk: Predicted poses (T, 7 + k), drawn as a row of small axes, paler the later they come.
+        frame: A pose (7,) in the world, or those of n hands (7 n,), drawn as three axes each.
+        chunk: Predicted poses (T, 7), or (T, 7 n), drawn as a row of small axes, paler the later they come.
         text: A line or more.
     """
 

@@ -33,10 +33,7 @@ class BrowserScreen(Screen):
         self.server.initial_camera.position = (1.1, -0.75, 0.7)
         self.server.initial_camera.look_at = (0.5, 0.0, 0.12)
         self._bodies = {body: self._body(model, body) for body in range(model.nbody)}
-        self._frame = self.server.scene.add_frame(
-            "/frame", axes_length=FRAME_LENGTH, axes_radius=2 * RADIUS, origin_radius=0.0, visible=False
-        )
-        self._chunk: Any = None
+        self._axes: dict[str, Any] = {}
         self._text = self.server.gui.add_markdown("")
         print(f"open http://localhost:{self.server.get_port()} in a browser; Ctrl-C ends.", flush=True)
 
@@ -58,10 +55,8 @@ class BrowserScreen(Screen):
         with self.server.atomic():
             for body, node in self._bodies.items():
                 node.position, node.wxyz = self._data.xpos[body].copy(), self._data.xquat[body].copy()
-            self._frame.visible = marks.frame is not None
-            if marks.frame is not None:
-                self._frame.position, self._frame.wxyz = marks.frame[:3], marks.frame[3:7]
-            self._show_chunk(marks.chunk)
+            self._show("/frame", marks.frame, FRAME_LENGTH, 2 * RADIUS)
+            self._show("/chunk", marks.chunk, CHUNK_LENGTH, RADIUS)
         if self._text.content != marks.text:
             self._text.content = marks.text.replace("\n", "\n\n")
 
@@ -71,17 +66,20 @@ class BrowserScreen(Screen):
             self._open = False
             self.server.stop()
 
-    def _show_chunk(self, chunk: np.ndarray | None) -> None:
-        if self._chunk is not None and (chunk is None or len(chunk) != len(self._chunk.batched_positions)):
-            self._chunk.remove()
-            self._chunk = None
-        if chunk is None:
+    def _show(self, name: str, marked: np.ndarray | None, length: float, radius: float) -> None:
+        """Axes at poses, (..., 7 n); the ones before them of that name go."""
+        poses = np.zeros((0, 7)) if marked is None else np.reshape(marked, (-1, 7))
+        axes = self._axes.get(name)
+        if axes is not None and len(poses) != len(axes.batched_positions):
+            self._axes.pop(name).remove()
+        if not len(poses):
             return
-        if self._chunk is None:
-            self._chunk = self.server.scene.add_batched_axes(
-                "/chunk", chunk[:, 3:7], chunk[:, :3], axes_length=CHUNK_LENGTH, axes_radius=RADIUS
+        if name not in self._axes:
+            self._axes[name] = self.server.scene.add_batched_axes(
+                name, poses[:, 3:], poses[:, :3], axes_length=length, axes_radius=radius
             )
-        self._chunk.batched_wxyzs, self._chunk.batched_positions = chunk[:, 3:7], chunk[:, :3]
+        axes = self._axes[name]
+        axes.batched_wxyzs, axes.batched_positions = poses[:, 3:], poses[:, :3]
 
     def _body(self, model: Any, body: int) -> Any:
         path = f"/bodies/{body}_{model.body(body).name}"
