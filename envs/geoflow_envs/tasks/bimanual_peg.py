@@ -123,12 +123,13 @@ class BimanualPeg(PoseTask[State]):
     `clearance` [m] and `rotation_range` [degrees, {limits}] override them. {knobs}
 
     Success ends the episode with the reward 1 (else 0): the peg stands deeper than {success_depth:.0f} mm, its axis
-    within the tilt that the walls allow and {success_tilt:.0f} degrees at least, its end within the clearance and
-    {success_lateral:.0f} mm of the hole's axis. Other ends: a physics warning of MuJoCo, or the peg or the block on
-    the table, terminate; {steps} steps truncate, `max_episode_steps` changes that. `info` holds `is_success`, `mode`
-    (nearest of the insertions) and `failure`, at an end without success one of {failures}: lost from a hand, not
-    aligned, aligned but not inserted, a broken simulation. Reset rejects scenes in which a hand would meet the table
-    or leave the workspace; its `info["mode_count"]` counts the ways that remain.
+    within {success_tilt:.0f} degrees (or twice the clearance over the depth [rad], if that is more) and its end within
+    {success_lateral:.0f} mm (or {loose_lateral:.1f} times the clearance) of the hole's axis. Both hands may still hold
+    on. Other ends: a physics warning of MuJoCo, or the peg or the block on the table, terminate; {steps} steps
+    truncate, `max_episode_steps` changes that. `info` holds `is_success`, `mode` (nearest of the insertions) and
+    `failure`, at an end without success one of {failures}: lost from a hand, not aligned, aligned but not inserted, a
+    broken simulation. Reset rejects scenes in which a hand would meet the table or leave the workspace; its
+    `info["mode_count"]` counts the ways that remain.
 
     Version history: v0, first.
     """
@@ -145,7 +146,7 @@ class BimanualPeg(PoseTask[State]):
     steps = 240
     failures = ("dropped", "misaligned", "not_deep_enough", "physics")
     rotation_limits = (0, 110)
-    success_depth, success_tilt, success_lateral = 0.030, radians(4), 0.003
+    success_depth, success_tilt, success_lateral, loose_lateral = 0.030, radians(4), 0.003, 1.5
 
     def __init__(
         self, level: int = 1, robot: str = "free", clearance: float | None = None, **knobs: Any
@@ -169,7 +170,9 @@ class BimanualPeg(PoseTask[State]):
         """Whether the peg's axis and its end are in line with the hole."""
         now = fit(state.peg, state.block)
         tilt = max(self.success_tilt, 2 * self.clearance / DEPTH)
-        return now.tilt < tilt and now.lateral < max(self.success_lateral, 1.5 * self.clearance)
+        return now.tilt < tilt and now.lateral < max(
+            self.success_lateral, self.loose_lateral * self.clearance
+        )
 
     def mode(self, state: State) -> int:
         """The insertion that is nearest."""
@@ -275,4 +278,5 @@ datasheet(
     success_depth=1000 * BimanualPeg.success_depth,
     success_tilt=degrees(BimanualPeg.success_tilt),
     success_lateral=1000 * BimanualPeg.success_lateral,
+    loose_lateral=BimanualPeg.loose_lateral,
 )
