@@ -1,12 +1,13 @@
 """Real-time chunking: manner x delay x geometry, on the same weights and scenes; success, and jumps at chunk borders.
 
-    python scripts/real_time.py --start runs/peg_long --steps 2000        # from policies that are trained already
-    python scripts/real_time.py --steps 20000                             # from scratch
-    python scripts/real_time.py --quick --out runs/try                    # everything tiny: does it run here?
+    python scripts/real_time.py --trained runs/peg_long             # policies that are there already
+    python scripts/real_time.py                                     # from scratch
+    python scripts/real_time.py --quick --out runs/try              # everything tiny: does it run here?
 
-Trains an SE(3) and a Euclidean flow with given steps, and plays each with every delay in every manner. Delay 0 is the
-robot that waits. What is trained or played already is skipped, what was interrupted goes on. Writes real_time.json,
-real_time.md and real_time.png into --out, and copies of them into docs with --publish.
+Plays an SE(3) and a Euclidean flow with every delay in every manner; and, in the manner "given", each after --steps
+further optimiser steps with given prefixes. Delay 0 is the robot that waits. What is trained or played already is
+skipped, what was interrupted goes on. Writes real_time.json, real_time.md and real_time.png into --out, and copies into
+docs with --publish.
 """
 
 from __future__ import annotations
@@ -27,18 +28,25 @@ from geoflow.experiments.progress import bar
 from geoflow.experiments.training import train
 
 METHODS = {"se3_flow": "SE(3)", "euclidean_flow": "Euclidean"}
-MANNERS = {"naive": "naive", "guided": "guided", "given": "given", "ensemble": "naive, ensemble"}
+MANNERS = ("naive", "joined", "guided", "ensemble", "given")
 ENSEMBLE = 0.1
-COLOURS = {"naive": "#0072B2", "guided": "#D55E00", "given": "#009E73", "ensemble": "#CC79A7"}
+COLOURS = {
+    "naive": "#0072B2",
+    "guided": "#D55E00",
+    "joined": "#009E73",
+    "ensemble": "#CC79A7",
+    "given": "#E69F00",
+}
 QUICK = {"train.steps": 4, "train.batch_size": 8}
 KEPT = ("episodes", "successes", "success_rate", "ci_low", "ci_high", "mean_steps", "failures", "jumps")
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One way to play a policy: a row of the table."""
+    """One way to play a policy: a row of the table. ``told``: trained with given prefixes."""
 
     method: str
+    told: bool
     manner: str
     delay: int
     disturbance: float
@@ -63,11 +71,13 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, default=Path("runs/real_time"))
     parser.add_argument("--task", default="peg_long", help="a file of configs/env")
-    parser.add_argument("--start", default="", help="a folder of trained runs se3_flow, euclidean_flow")
-    parser.add_argument("--steps", type=int, default=20_000, help="optimiser steps")
+    parser.add_argument(
+        "--trained", type=Path, help="a folder of trained runs; default: --out, trained if need be"
+    )
+    parser.add_argument("--steps", type=int, default=2000, help="optimiser steps with given prefixes")
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS)
-    parser.add_argument("--manners", nargs="+", default=list(MANNERS), choices=MANNERS)
+    parser.add_argument("--manners", nargs="+", default=MANNERS, choices=MANNERS)
     parser.add_argument("--delays", nargs="+", type=int, default=[0, 2, 4, 6], help="control steps of 50 ms")
     parser.add_argument(
         "--disturbances", nargs="+", type=float, default=[0.0, 0.2], help="shares of disturbed steps"
@@ -84,12 +94,10 @@ def main() -> None:
 
 def real_time(a: argparse.Namespace) -> Path:
     """Run what is missing, and write the results; the path of the table."""
-    for method in a.methods:
-        train(settings(a, method), a.out / method, seed=0, device=a.device)
     rows = []
     for cell in bar(list(cells(a)), desc="real time", unit="cell"):
         rows.append(played(a, cell))
-        write_json(a.out / "real_time.json", rows)
+    write_json(a.out / "real_time.json", rows)
     write_text(a.out / "real_time.md", table(rows))
     draw(rows, a.out / "real_time.png")
     if a.publish:
@@ -98,13 +106,23 @@ def real_time(a: argparse.Namespace) -> Path:
     return a.out / "real_time.md"
 
 
-def settings(a: argparse.Namespace, method: str) -> Config:
-    """One training's configuration."""
+def trained(a: argparse.Namespace, method: str, told: bool) -> Path:
+    """The run of a method, trained if it is not."""
+    plain = (a.trained or a.out) / method
+    run = a.out / f"{method}_given" if told else plain
+    if told or not a.trained:
+        train(settings(a, method, trained(a, method, False) if told else None), run, seed=0, device=a.device)
+    return run
+
+
+def settings(a: argparse.Namespace, method: str, start: Path | None) -> Config:
+    """One training's configuration; from ``start`` with given prefixes."""
     folder = configs_folder()
-    files = [folder / "env" / f"{a.task}.yaml"]
-    files += [folder / "policy" / f"{name}.yaml" for name in (method, "given_steps")]
-    changes: dict[str, Any] = {"train.steps": a.steps, "train.learning_rate": a.learning_rate}
-    changes |= {"train.start": f"{a.start}/{method}"} if a.start else {}
+    names = [method, "given_steps"] if start else [method]
+    files = [folder / "env" / f"{a.task}.yaml", *(folder / "policy" / f"{name}.yaml" for name in names)]
+    changes: dict[str, Any] = {}
+    if start:
+        changes = {"train.start": str(start), "train.steps": a.steps, "train.learning_rate": a.learning_rate}
     return load(files, changes | (QUICK if a.quick else {}))
 
 
@@ -113,22 +131,31 @@ def cells(a: argparse.Namespace) -> Iterator[Cell]:
     for disturbance in a.disturbances:
         for delay in a.delays:
             for method in a.methods:
-                manners = [m for m in a.manners if m != "ensemble" or method == a.methods[0]]
-                for manner in manners if delay else ["naive"]:
-                    yield Cell(method, manner, delay, disturbance)
+                for manner in a.manners:
+                    told = manner == "given"
+                    if delay or told or manner == a.manners[0]:
+                        yield Cell(method, told, manner if delay else "naive", delay, disturbance)
 
 
 def played(a: argparse.Namespace, cell: Cell) -> dict[str, Any]:
     """The row of a cell, played if it was not."""
     config = replace(cell.config(2 if a.quick else a.episodes, a.nfe, a.execute), workers=1)
-    path = evaluate(a.out / cell.method, config, a.device)
+    run = trained(a, cell.method, cell.told)
+    path = evaluate(
+        run, config, a.device, a.out / f"{cell.method}{'_given' * cell.told}_{cell.disturbance:g}.json"
+    )
     record = next(
         record
         for record in read_evaluation(path)
         if all(record[key] == getattr(config, key) for key in ("execute", "delay", "manner", "ensemble"))
         and (record["nfe"], record["disturbance"]) == (a.nfe, cell.disturbance)
     )
-    row = {"method": cell.method, "manner": cell.manner if cell.delay else "waiting", "delay": cell.delay}
+    row = {
+        "method": cell.method,
+        "told": cell.told,
+        "manner": cell.manner if cell.delay else "waiting",
+        "delay": cell.delay,
+    }
     row |= {"disturbance": cell.disturbance, "execute": a.execute, "nfe": a.nfe, "solver": record["solver"]}
     facts = {key: record[key] for key in (*KEPT, "latency_ms_median", "weights", "hardware", "commit")}
     return row | facts | {"env_id": record["env_id"], "env_kwargs": record["env_kwargs"]}
@@ -149,7 +176,8 @@ def table(rows: list[dict[str, Any]]) -> str:
             for part in (border, inside)
         ]
         lines.append(
-            f"| {row['disturbance']:.0%} | {50 * row['delay']} | {row['manner']} | {METHODS[row['method']]} | "
+            f"| {row['disturbance']:.0%} | {50 * row['delay']} | {row['manner']} | {METHODS[row['method']]}"
+            f"{', told' * row['told']} | "
             f"{100 * row['success_rate']:.0f} | {100 * row['ci_low']:.0f}-{100 * row['ci_high']:.0f} | "
             f"{' | '.join(jumps)} |"
         )
@@ -170,14 +198,19 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
         axes[0, column].set_title(f"{share:.0%} of steps disturbed" if share else "undisturbed")
         for method in METHODS:
             for manner in MANNERS:
-                line = [r for r in here if r["method"] == method and r["manner"] in (manner, "waiting")]
+                line = [
+                    row
+                    for row in here
+                    if (row["method"], row["told"]) == (method, manner == "given")
+                    and row["manner"] in (manner, "waiting")
+                ]
                 if len(line) < 2:
                     continue
                 line.sort(key=lambda row: row["delay"])
-                x = [50 * row["delay"] + 6 * (list(MANNERS).index(manner) - 1.5) for row in line]
+                x = [50 * row["delay"] + 6 * (MANNERS.index(manner) - 2) for row in line]
                 flat = method != "se3_flow"
                 look: dict[str, Any] = {"color": COLOURS[manner], "marker": "s" if flat else "o", "ms": 4}
-                look |= {"ls": ":" if flat else "-", "label": f"{METHODS[method]}, {MANNERS[manner]}"}
+                look |= {"ls": ":" if flat else "-", "label": f"{METHODS[method]}, {manner}"}
                 y = [100 * row["success_rate"] for row in line]
                 low = [100 * (row["success_rate"] - row["ci_low"]) for row in line]
                 high = [100 * (row["ci_high"] - row["success_rate"]) for row in line]

@@ -24,6 +24,7 @@ from geoflow.policies.config import PolicyConfig
 from geoflow.policies.encoders import ENCODERS, VectorEncoder, tokenise
 from geoflow.policies.frames import Frames, Units, blocks, chunk_space, split
 from geoflow.policies.given import CHANNELS, Given, delays, drifted, mark, widened
+from geoflow.policies.joining import join
 from geoflow.policies.observations import Senses, StateTokens
 from geoflow.policies.spec import PolicySpec
 
@@ -39,7 +40,8 @@ class Onward:
         actions: What is left of it from now on, world frame, shape (n, 7 + k) or (B, n, 7 + k), n up to the horizon.
         delay: Steps of it that will have been executed when the next chunk is there, 0 to n.
         manner: How the next goes on: "guided" is pulled towards it, the nearer a step the more; "given" has its
-            first ``delay`` steps as they are, for a policy that was trained so; "naive" does not.
+            first ``delay`` steps as they are, for a policy that was trained so; "joined" has them too, and comes
+            back from there to what it would have been; "naive" does not.
         warm_start: None, or the time t_0 at which sampling begins, from this chunk with as much noise as there is
             then. What it does not reach is taken to stay where it ends.
     """
@@ -469,6 +471,8 @@ class Policy(nn.Module, ABC):
             cond, nfe, solver, generator, path=path, **self._known(obs, onward, actions)
         )
         chunk = self.from_space(obs, points)
+        if onward.manner == "joined":
+            return join(chunk, actions, onward.delay)
         if onward.manner == "given":
             chunk[:, : onward.delay] = actions[:, : onward.delay]
         return chunk

@@ -12,7 +12,7 @@ import torch
 from geoflow.manifolds import SE3, Euclidean, Product, frechet_mean
 from geoflow.policies.base import Onward, Policy
 
-MANNERS = ("naive", "guided", "given")
+MANNERS = ("naive", "joined", "guided", "given")
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,10 @@ class Execution:
         execute: Steps from one prediction to the next.
         delay: Steps that pass until a prediction is there; meanwhile the last chunk goes on. 0: the robot waits.
         manner: What a prediction knows of the chunk that goes on meanwhile: "naive" nothing, so chunks may jump
-            where they meet; "guided" (real-time chunking) is pulled to begin as the last one goes on; "given" has
-            what will have been executed as its beginning, which a policy learns with ``given_steps``.
+            where they meet; "joined" is joined afterwards to what will have been executed, whatever the policy, and
+            comes back smoothly to what it was; "guided" (real-time chunking) is pulled to begin as the last one
+            goes on; "given" has what will have been executed as its beginning, which a policy learns with
+            ``given_steps``.
         ensemble: None, or m >= 0: the action is the mean of all predictions for the present step, weighted by
             exp(-m i) where i counts from the oldest, as in ACT (Zhao et al. 2023); poses are averaged on
             the group (Karcher mean).

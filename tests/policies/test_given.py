@@ -16,7 +16,7 @@ from geoflow.policies.base import Onward, PolicySpec
 from geoflow.policies.checkpoint import build_policy
 from geoflow.policies.config import PolicyConfig
 from geoflow.policies.execution import Execution, Executor
-from geoflow.policies.given import Given, mark
+from geoflow.policies.given import RETURN, SLOPE, Given, delays, drifted, mark
 from geoflow.policies.realtime import RealTimeBroker
 
 HORIZON, MOST = 8, 5
@@ -161,10 +161,11 @@ def test_moving_the_scene_moves_how_it_goes_on(demos):
 
 def test_delays_are_drawn_evenly():
     """d = 0, 1, ..., D, each as often; the mask is a prefix of d steps."""
-    given = Given.drawn(torch.zeros(6000, HORIZON, 3), MOST, seeded())
-    d = given.mask.sum(1)
-    assert torch.equal(given.mask, torch.arange(HORIZON) < d[:, None])
-    shares = torch.bincount(d, minlength=HORIZON) / 6000
+    d = delays(6000, MOST, seeded(), torch.zeros(1))
+    mask = Given.first(torch.zeros(6000, HORIZON, 3), d).mask
+    assert torch.equal(mask.sum(1), d.long())
+    assert torch.equal(mask, torch.arange(HORIZON) < d[:, None])
+    shares = torch.bincount(d.long(), minlength=HORIZON) / 6000
     torch.testing.assert_close(shares, torch.tensor([1 / 6] * 6 + [0.0] * (HORIZON - 6)), atol=0.02, rtol=0)
 
 
@@ -193,9 +194,9 @@ def test_it_learns_to_go_on(demos):
         xi = torch.randn(n, 1, space.tangent_dim, generator=generator)
         return space.exp(policy.chunk_mean.expand(n, -1, -1), scale * xi.expand(-1, HORIZON, -1))
 
-    for _ in range(250):
+    for _ in range(150):
         x_1 = draw(256)
-        given = Given.drawn(policy.standardise(space.features(x_1)), MOST, generator)
+        given = Given.first(policy.standardise(space.features(x_1)), delays(256, MOST, generator, x_1))
         loss = policy.chunk_loss(x_1, cond, generator, given).mean()
         optimizer.zero_grad()
         loss.backward()
@@ -211,6 +212,31 @@ def test_it_learns_to_go_on(demos):
         return (space.log(x, x_1)[:, 2:] / scale).norm(dim=-1).mean()
 
     assert away(going) < 0.3 * away(free)
+
+
+def test_drifted_prefixes_lie_aside_and_are_come_back_from():
+    """Up to the last given step aside, within bounds; from there smoothly back; at last as it was."""
+    distance, angle, T = 0.04, 0.3, 16
+    space, generator = gf.SE3(), seeded()
+    chunk = space.exp(
+        space.identity(dtype=torch.float64),
+        0.5 * torch.randn(500, 6, generator=generator, dtype=torch.float64),
+    )
+    actions = torch.cat([chunk, torch.ones(500, 1, dtype=torch.float64)], -1)[:, None].expand(-1, T, -1)
+    d = torch.arange(500) % 9
+    out = drifted(actions, d, distance, angle, generator)
+    aside = space.log(actions[..., :7], out[..., :7])
+    assert torch.equal(out[..., 7:], actions[..., 7:])
+    assert aside[d == 0].norm(dim=-1).max() < 1e-7
+    for n in range(1, 9):
+        part = aside[d == n]
+        assert part[:, n - 1 + RETURN :].norm(dim=-1).max() < 1e-7
+        assert part[:, n - 1, :3].norm(dim=-1).max() < 1.1 * distance
+        assert part[:, n - 1, 3:].norm(dim=-1).max() < 1.1 * angle
+        assert (part[:, n - 1, 3:].norm(dim=-1) > 0.5 * angle).any()
+        # Second differences stay those of a cubic: no jump where the chunk takes over.
+        change = part.diff(dim=1).diff(dim=1)[..., 3:].norm(dim=-1)
+        assert change.max() < (12 / RETURN**2 + 4 * SLOPE / RETURN) * angle
 
 
 def test_the_channel_says_which():
@@ -262,6 +288,8 @@ def test_a_thread_goes_on_with_what_was_executed(demos):
                 late.go.release()
                 broker._pending[1].result(timeout=10)
             commands.append(torch.from_numpy(broker.act(obs)))
+            if not tick:
+                broker.delays[0] = delay  # the first chunk was waited for, and took as long as it took
             if tick and tick % 4 == delay:
                 plan = broker._plan
                 assert plan is not None
@@ -269,7 +297,7 @@ def test_a_thread_goes_on_with_what_was_executed(demos):
                 foreseen = 0 if late.told[-1] is None else late.told[-1].delay
                 assert torch.equal(torch.from_numpy(plan.actions[:foreseen]), done[:foreseen])
         assert broker.waits == 0
-    assert [onward.delay for onward in late.told[2:]] == [3, 3, 3, 3]
+    assert [onward.delay for onward in late.told[1:]] == [3, 3, 3, 3, 3]
     assert {onward.manner for onward in late.told[1:]} == {"given"}
 
 
@@ -279,10 +307,10 @@ def test_more_delay_than_was_trained_for_is_given_as_far_as_it_was(demos):
     obs = {name: x[0, -1].numpy() for name, x in chunks.sample(1).obs.items()}
     with RealTimeBroker(late, execute=2, generator=seeded()) as broker:  # pyright: ignore[reportArgumentType]
         for tick in range(12):
-            if tick >= 2 and tick % 5 == 1 and broker._pending is not None:
+            if tick > 2 and tick % 4 == 2 and broker._pending is not None:
                 late.go.release()
                 broker._pending[1].result(timeout=10)
             broker.act(obs)
         assert max(broker.delays) > 2
-        late.go.release(4)
+        late.go.release()
     assert late.told[-1].delay == 2
