@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import tyro
 from tyro.conf import Positional, arg
@@ -27,7 +27,7 @@ class Evaluate:
     """YAML files; options on the command line win."""
     evaluate: Annotated[EvaluateConfig, Flat] = field(default_factory=EvaluateConfig)
     env: str = ""
-    """Another task than the one trained on."""
+    """Another task than the one trained on, or which of several."""
     env_kwargs: tuple[str, ...] = ()
     """What to change of the task, as in --env-kwargs level=2."""
     out: Path | None = None
@@ -59,10 +59,13 @@ class Evaluate:
     def _env(self) -> EnvConfig | None:
         """None for the task as it was trained."""
         changes = from_words(self.env_kwargs)
-        if self.env:
-            return EnvConfig(self.env, changes)
         description = self.run_folder / "config.json"
-        if not changes or not description.is_file():
+        meta: dict[str, Any] = json.loads(description.read_text()) if description.is_file() else {}
+        tasks = {task["env_id"]: task["env_kwargs"] for task in meta.get("spec", {}).get("tasks", ())}
+        if self.env:
+            # One of several tasks is as its demonstrations were; another task than the only one is as it is said.
+            return EnvConfig(self.env, (tasks.get(self.env, {}) if len(tasks) > 1 else {}) | changes)
+        if not changes or not meta or len(tasks) > 1:
             return None
-        trained = json.loads(description.read_text())["config"]["env"]
+        trained = meta["config"]["env"]
         return EnvConfig(trained["id"], trained["kwargs"] | changes)

@@ -276,6 +276,9 @@ def _task_facts(env: Any, config: EnvConfig) -> dict[str, Any]:
 
 
 def _trained_env(meta: Mapping[str, Any], policy: Policy) -> EnvConfig:
+    if policy.spec.several:
+        known = ", ".join(sorted({task.env_id for task in policy.spec.tasks}))
+        raise ValueError(f"this policy was trained on several tasks; say which with --env: {known}.")
     env = meta["config"].get("env", {})
     return EnvConfig(env.get("id", policy.spec.env_id), env.get("kwargs", {}))
 

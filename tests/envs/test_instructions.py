@@ -85,6 +85,16 @@ def test_another_end_than_was_told_is_a_failure() -> None:
     assert end["told"] == start["told"]
 
 
+def test_something_else_can_be_said_than_is_asked_for() -> None:
+    for said in ("turn the key to the left", ""):
+        env, right = make("KeyTurn", instruction="goal", said=said), make("KeyTurn", instruction="goal")
+        (observation, info), (_, asked) = env.reset(seed=2), right.reset(seed=2)
+        assert bytes(observation["instruction"]).rstrip(b"\0").decode() == said
+        assert info["told"] == asked["told"]
+    with pytest.raises(ValueError, match="observed with instruction='task' or 'goal'"):
+        make("KeyTurn", said="turn the key to the left")
+
+
 @pytest.mark.parametrize(("task", "instruction"), [("WireLoop", "goal"), ("KeyTurn", "left")])
 def test_an_instruction_that_a_task_does_not_have_is_refused(task: str, instruction: str) -> None:
     with pytest.raises(ValueError, match=f"instruction must be one of 'none', 'task'.*got '{instruction}'"):

@@ -84,6 +84,7 @@ class PoseTask(gym.Env[dict[str, Any], NDArray[Any]], ABC, Generic[S]):
       `image_size` (pixels a side), `depth`, `segmentation` and `point_cloud` (the number of points) say what is seen;
     - `instruction`: "none"; "task", a sentence that says what to do; "goal", one that asks for one of `goals`, drawn
       among those that can be reached: the expert then goes for it, and another end is the failure "not_as_told";
+    - `said`: a sentence that is observed in place of the right one, "" for silence: what is asked for stays;
     - `render_mode`, `width`, `height`, `camera` shape the frames of `render()`.
     """
 
@@ -120,6 +121,7 @@ class PoseTask(gym.Env[dict[str, Any], NDArray[Any]], ABC, Generic[S]):
         segmentation: bool = False,
         point_cloud: int = 0,
         instruction: str = "none",
+        said: str | None = None,
         render_mode: str | None = None,
         width: int = 640,
         height: int = 480,
@@ -173,6 +175,9 @@ class PoseTask(gym.Env[dict[str, Any], NDArray[Any]], ABC, Generic[S]):
         if self._sensors is not None:
             self.observation_kinds |= self._sensors.kinds
         self.instruction, self.sentence = instruction, ""
+        if said is not None and instruction == "none":
+            raise ValueError(f"said={said!r} is observed with instruction='task' or 'goal'; got 'none'.")
+        self._said = None if said is None else encode(said)
         self.told: int | None = None  # which of `goals` was asked for
         if instruction != "none":
             self.observation_kinds["instruction"] = "text"
@@ -421,7 +426,8 @@ class PoseTask(gym.Env[dict[str, Any], NDArray[Any]], ABC, Generic[S]):
         if self._sensors is not None:
             observation |= self._sensors.observe(self.data)
         if self.instruction != "none":
-            observation["instruction"] = encode(self.sentence)
+            said = encode(self.sentence) if self._said is None else self._said.copy()
+            observation["instruction"] = said
         return observation
 
     def _broken(self) -> bool:
