@@ -63,6 +63,8 @@ class Arm:
         self._links = self._data.xpos[OUTER_LINKS]
         self._jacobian = np.zeros((6, len(DH)))
         self._linear, self._angular = self._jacobian[:3], self._jacobian[3:]
+        self._missing, self._turn = np.zeros(6), np.zeros(3)
+        self._off, self._turned = self._missing[:3], self._missing[3:]
 
     def forward(self, q: Array) -> Array:
         """TCP pose in the world at joint angles (7,) [rad]."""
@@ -102,35 +104,31 @@ class Arm:
             limits: Lower and upper ones that hold after `start`, (2, 7) [rad]; see `inside`.
         """
         low, high = limits
+        position, quaternion = T_w_tcp[:3], T_w_tcp[3:]
         q, lean = start, LEAN * (self.home - start)
         while True:
             self._move(q)
-            error = self._error(T_w_tcp)
+            error = self._error(position, quaternion)
             yield q, _length(error)
             J = self._differentiate()
-            dq = _damped_step(J, error, lean)
-            moved = _clipped(q + dq, low, high)
-            if moved.tolist() != (q + dq).tolist():
-                blocked = ((q <= low) & (dq < 0)) | ((q >= high) & (dq > 0))
+            free = q + _bounded(_damped_step(J, error, lean))
+            moved = _clipped(free, low, high)
+            if moved.tolist() != free.tolist():
+                blocked = ((q <= low) & (free < q)) | ((q >= high) & (free > q))
                 J[:, blocked], lean[blocked] = 0.0, 0.0
-                dq = _damped_step(J, error, lean)
-            largest = max(map(abs, dq.tolist()))
-            if largest > MAX_STEP:
-                dq *= MAX_STEP / largest
-            q = _clipped(q + dq, low, high)
-            lean = _STAY
+                moved = _clipped(q + _bounded(_damped_step(J, error, lean)), low, high)
+            q, lean = moved, _STAY
 
     def _move(self, q: Array) -> None:
         self._q[:] = q
         mujoco.mj_kinematics(self._model, self._data)
 
-    def _error(self, T_w_tcp: Array) -> Array:
-        """Position and rotation that are missing to a TCP pose where the chain is, in the world (6,)."""
-        error, omega = np.empty(6), np.empty(3)
-        np.subtract(T_w_tcp[:3], self._position, out=error[:3])
-        mujoco.mju_subQuat(omega, T_w_tcp[3:], self._quaternion)
-        mujoco.mju_rotVecQuat(error[3:], omega, self._quaternion)
-        return error
+    def _error(self, position: Array, quaternion: Array) -> Array:
+        """Position and rotation that are missing to a pose where the chain is, in the world (6,), the same array."""
+        np.subtract(position, self._position, out=self._off)
+        mujoco.mju_subQuat(self._turn, quaternion, self._quaternion)
+        mujoco.mju_rotVecQuat(self._turned, self._turn, self._quaternion)
+        return self._missing
 
     def _differentiate(self) -> Array:
         """The Jacobian where the chain is (6, 7), the same array each time."""
@@ -149,6 +147,12 @@ def _damped_step(J: Array, error: Array, lean: Array) -> Array:
         return y @ J
     mujoco.mju_cholSolve(y, A, error - J @ lean)
     return y @ J + lean
+
+
+def _bounded(dq: Array) -> Array:
+    """A step scaled down so that no joint makes more than `MAX_STEP`."""
+    largest = max(map(abs, dq.tolist()))
+    return dq if largest <= MAX_STEP else dq * (MAX_STEP / largest)
 
 
 def _clipped(q: Array, low: Array, high: Array) -> Array:

@@ -118,7 +118,8 @@ class Robot(ABC):
     def _aim(self, data: mujoco.MjData, T_w_tcp: Array, command: float) -> Array:
         """Move the target toward a pose, as fast as it may, and command the gripper; where the target was."""
         goal = T_w_tcp.copy()
-        np.clip(goal[:3], WORKSPACE[0], WORKSPACE[1], out=goal[:3])
+        low, high = WORKSPACE  # np.clip takes several times as long for three numbers
+        goal[:3] = np.minimum(np.maximum(goal[:3], low), high)
         start = self._leading(data)
         self.target = poses.advance(start, goal, MAX_SPEED / CONTROL_HZ, MAX_ANGULAR_SPEED / CONTROL_HZ)
         self._command_gripper(data, command)
@@ -250,6 +251,7 @@ class FreePair:
 
 
 MAX_STEPS = 24  # of the arm to the next key pose
+REACHED = 2e-3  # from a key pose, where a radian counts as `kinematics.RADIAN` metres [m]
 # How far a joint may turn in one of them: more for less way means near a singularity.
 SPARE_TURN, TURN_PER_METRE = 0.2, 6.0  # [rad], [rad/m]
 MAX_LEGS = 1024  # of paths, remembered
@@ -327,7 +329,7 @@ class PandaRobot(Robot):
         self.lead = np.maximum(damping / gain - SERVO_LAG, 0.0)
         self.arm = Arm()
         self.angles = self.arm.home
-        self._legs: dict[bytes, Array | None] = {}
+        self._legs: dict[bytes, tuple[Array, list[Array]] | None] = {}
 
     def _place(self, data: mujoco.MjData) -> None:
         self.angles, _ = self.arm.inverse(self.target, self.arm.home, _LIMITS, iterations=60)
@@ -344,27 +346,29 @@ class PandaRobot(Robot):
             mujoco.mj_step(self.model, data, nstep=SUBSTEPS // BLOCKS)
 
     def reachable(self, keys: Sequence[Array], obstacle: Array) -> bool:
-        q: Array | None = self.angles
+        q, passed = self.angles, []
         for key in keys:
-            q = self._leg(key, q, obstacle)
-            if q is None:
+            leg = self._leg(key, q)
+            if leg is None:
                 return False
-        return True
+            q = leg[0]
+            passed += leg[1]
+        return _nearest(np.array(passed), obstacle) > CLEARANCE
 
-    def _leg(self, end: Array, q: Array, obstacle: Array) -> Array | None:
-        """Joint angles at a pose, come from angles q; None if the arm cannot go there.
+    def _leg(self, end: Array, q: Array) -> tuple[Array, list[Array]] | None:
+        """Joint angles at a pose, come from angles q, and the outer links on the way; None if the arm cannot go there.
 
         Kept, for the ways to do one scene begin alike.
         """
-        key = end.tobytes() + q.tobytes() + obstacle.tobytes()
+        key = end.tobytes() + q.tobytes()
         if key not in self._legs:
             if len(self._legs) >= MAX_LEGS:
                 self._legs.clear()
-            self._legs[key] = self._walk(end, q, obstacle)
+            self._legs[key] = self._walk(end, q)
         return self._legs[key]
 
-    def _walk(self, end: Array, q: Array, obstacle: Array) -> Array | None:
-        """The arm's approach to a pose: each step nearer, none a jump, all of them clear of the obstacle."""
+    def _walk(self, end: Array, q: Array) -> tuple[Array, list[Array]] | None:
+        """The arm's approach to a pose: each step nearer, none a jump."""
         angles, last, links = q, inf, []
         for moved, missing in islice(self.arm.approach(end, q, _PATH_LIMITS), MAX_STEPS):
             turn = max(map(abs, (moved - angles).tolist()))
@@ -372,8 +376,8 @@ class PandaRobot(Robot):
                 return None
             angles, last = moved, missing
             links.append(self.arm.links())
-            if missing < 1e-3:
-                return angles if _nearest(np.array(links), obstacle) > CLEARANCE else None
+            if missing < REACHED:
+                return angles, links
         return None
 
 

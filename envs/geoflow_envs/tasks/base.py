@@ -28,7 +28,7 @@ DOWN = poses.pose(rotvec=(pi, 0, 0))  # a hand that points down, as the arm's do
 SPLITS = ("train", "range", "frame")
 OBSERVATIONS = ("state", "pixels", "both")
 DRAWS = 200  # of a scene before a reset gives up
-_PALM = np.array([0.022, 0.055, 0.022])  # half lengths of the hand's widest part [m] ...
+_PALM = (0.022, 0.055, 0.022)  # half lengths of the hand's widest part [m] ...
 _PALM_BACK = 0.078  # ... and how far behind the TCP it sits [m]
 _MIDDLE = np.array(
     [WORKSPACE[:, 0].mean(), 0.0, 0.0]
@@ -444,9 +444,6 @@ class PoseTask(gym.Env[dict[str, Any], NDArray[Any]], ABC, Generic[S]):
         grasped = bool(np.all(start.opening < MAX_OPENING))
         self.place(start)
         self.robot.reset(self.data, start.tcp, start.opening, 1.0 if grasped else -1.0)
-        self.modes = self.feasible_modes(start)
-        if not self.modes:
-            return False
         mujoco.mj_step(self.model, self.data, nstep=50)  # bodies settle on the table or in the pads
         mujoco.mj_kinematics(self.model, self.data)
         self.data.time = 0.0
@@ -454,7 +451,10 @@ class PoseTask(gym.Env[dict[str, Any], NDArray[Any]], ABC, Generic[S]):
         settled = all(
             poses.norm(self.body_pose(name)[:3] - getattr(start, name)[:3]) < 0.01 for name in self.poses
         )
-        return settled and not self._broken()
+        if not settled or self._broken():
+            return False
+        self.modes = self.feasible_modes(start)
+        return bool(self.modes)
 
     def _moved(self, start: S) -> S | None:
         """The start moved by a rigid transform in the plane; None if that leaves the workspace."""
@@ -479,9 +479,11 @@ class PoseTask(gym.Env[dict[str, Any], NDArray[Any]], ABC, Generic[S]):
 
 def clear_of_table(T_w_tcp: Array) -> bool:
     """Whether a hand at this pose keeps its palm off the table and does not point up."""
-    rises = poses.matrix(T_w_tcp)[2]  # heights in the world of the hand's axes; the last is the approach's
-    palm = T_w_tcp[2] - _PALM_BACK * rises[2]
-    return bool(rises[2] <= 0.35 and palm - np.abs(rises) @ _PALM >= 0.03)
+    height, w, x, y, z = T_w_tcp[2:].tolist()
+    # How far the hand's axes rise, the last row of its rotation matrix.
+    rises = 2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)
+    below = sum(abs(rise) * half for rise, half in zip(rises, _PALM, strict=True))
+    return rises[2] <= 0.35 and height - _PALM_BACK * rises[2] - below >= 0.03
 
 
 def backed(T_w_tcp: Array, distance: float) -> Array:

@@ -31,6 +31,7 @@ ROLLS = 4  # directions of the handle about a hook that are tried
 _PALM = np.array([0.022, 0.055]) + 0.020  # half widths of the hand with some room [m]
 _POST = 0.012  # from a hook's root to the middle of the ball under it [m]
 
+_ABOVE = poses.pose((0, 0, VIA))
 FLIP = poses.pose(rotvec=(pi, 0, 0))  # the ring looks the same from its other face
 
 
@@ -216,7 +217,7 @@ class HookHang(PoseTask[HookState]):
 
     def feasible_modes(self, state: HookState) -> tuple[Mode, ...]:
         """The ways to grasp the ring from above and to hang it, clear of the other hooks."""
-        below, posts = self.below(state), _posts(state.hooks)
+        below, others = self.below(state), _others(state.hooks)
         modes = []
         for swap in (False, True):
             T_ring_tcp = grasp(self.radius, below, swap)
@@ -227,16 +228,16 @@ class HookHang(PoseTask[HookState]):
             modes += [
                 mode
                 for mode in MODES
-                if mode.swap == swap and self._possible(state, mode, T_ring_tcp, below, keys, posts)
+                if mode.swap == swap and self._possible(state, mode, T_ring_tcp, below, keys, others)
             ]
         return tuple(modes)
 
     def feasible_hooks(self, state: HookState) -> tuple[Mode, ...]:
         """The ways to hang the ring as it is held."""
         T_ring_tcp = poses.between(state.ring, state.tcp)
-        below, posts = bool(T_ring_tcp[2] < 0), _posts(state.hooks)
+        below, others = bool(T_ring_tcp[2] < 0), _others(state.hooks)
         modes = (mode for mode in MODES if not mode.swap)
-        return tuple(mode for mode in modes if self._possible(state, mode, T_ring_tcp, below, [], posts))
+        return tuple(mode for mode in modes if self._possible(state, mode, T_ring_tcp, below, [], others))
 
     def succeeded(self, state: HookState) -> bool:
         """The ring hangs on a hook, at rest and let go."""
@@ -303,19 +304,15 @@ class HookHang(PoseTask[HookState]):
         T_ring_tcp: Array,
         below: bool,
         keys: Sequence[Array],
-        posts: Array,
+        others: Sequence[Array],
     ) -> bool:
         seat = seat_on(state.hooks[mode.hook], mode.roll)
         T_seat_tcp = poses.compose(FLIP, T_ring_tcp) if below else T_ring_tcp
         hanging = poses.compose(seat, T_seat_tcp)
-        via = poses.compose(poses.compose(seat, poses.pose((0, 0, VIA))), T_seat_tcp)
-        others = np.delete(posts, mode.hook, axis=0).reshape(-1, 3)
-        if not (_clear(hanging, others) and _clear(via, others)):
-            return False
+        via = poses.compose(poses.compose(seat, _ABOVE), T_seat_tcp)
+        keys = [*keys, raised(via, 0.04), via, hanging, backed(hanging, 0.08)]
         root = state.hooks[mode.hook][:3]
-        return self.reachable(
-            state.tcp, [*keys, raised(via, 0.04), via, hanging, backed(hanging, 0.08)], root
-        )
+        return self.reachable(state.tcp, keys, root) and _clear([hanging, via], others[mode.hook])
 
 
 def seat_on(hook: Array, roll: float) -> Array:
@@ -327,20 +324,19 @@ def _tip(hook: Array) -> Array:
     return poses.transform(hook, (0, 0, LENGTH))
 
 
-def _posts(hooks: Sequence[Array]) -> Array:
-    """Points on the rod of each hook and on the post under it (hooks, 5, 3) [m]."""
+def _others(hooks: Sequence[Array]) -> list[Array]:
+    """For each hook, points on the rods of the others and on the posts under them (n, 3) [m]."""
     below = [(0.0, 0.0, -depth) for depth in (0.04, 0.08)]
-    return np.array(
-        [
-            [poses.transform(hook, (0, 0, part * LENGTH)) for part in (0, 0.5, 1)] + list(hook[:3] + below)
-            for hook in hooks
-        ]
-    )
+    points = [
+        [poses.transform(hook, (0, 0, part * LENGTH)) for part in (0, 0.5, 1)] + list(hook[:3] + below)
+        for hook in hooks
+    ]
+    return [np.concatenate(points[:index] + points[index + 1 :]) for index in range(len(hooks))]
 
 
-def _clear(tcp: Array, points: Array) -> bool:
-    """Whether a hand at `tcp` keeps off points (n, 3)."""
-    local = (points - tcp[:3]) @ poses.matrix(tcp)
+def _clear(tcps: Sequence[Array], points: Array) -> bool:
+    """Whether a hand keeps off points (n, 3) at each of some poses."""
+    local = np.concatenate([(points - tcp[:3]) @ poses.matrix(tcp) for tcp in tcps])
     aside = (np.abs(local[:, :2]) < _PALM).all(axis=1)
     return not (aside & (local[:, 2] > -0.16) & (local[:, 2] < 0.03)).any()
 

@@ -106,14 +106,7 @@ class Wire:
 
     def frame(self, s: float, mode: Mode) -> Array:
         """Pose of a loop centred on the wire and square to it, its handle as the mode has it."""
-        point, tangent = self.at(s)
-        z = -tangent if mode.face else tangent
-        x = LEANS[mode.lean] - (LEANS[mode.lean] @ tangent) * tangent
-        x /= poses.norm(x)
-        y, q = np.empty(3), np.empty(4)
-        mujoco.mju_cross(y, z, x)
-        mujoco.mju_mat2Quat(q, np.array([x, y, z]).T.ravel())
-        return np.concatenate([point, q])
+        return frame(*self.at(s), mode)
 
     def crossing(self, loop: Array, radius: float) -> float | None:
         """Arc length at which the wire passes through a loop; None where it does not."""
@@ -126,6 +119,18 @@ class Wire:
             if np.hypot(x, y) < nearest:
                 best, nearest = (index + part) * SEGMENT, float(np.hypot(x, y))
         return None if best is None else float(best)
+
+
+def frame(point: Array, tangent: Array, mode: Mode) -> Array:
+    """Pose of a loop centred at a point, square to a tangent, its handle as the mode has it."""
+    z = -tangent if mode.face else tangent
+    x = LEANS[mode.lean] - (LEANS[mode.lean] @ tangent) * tangent
+    x /= poses.norm(x)
+    T, y = np.empty(7), np.empty(3)
+    mujoco.mju_cross(y, z, x)
+    mujoco.mju_mat2Quat(T[3:], np.array([x, y, z]).T.ravel())
+    T[:3] = point
+    return T
 
 
 def grasp(radius: float, swap: bool, along: float = 0.0, tilt: float = 0.0, lean: float = 0.0) -> Array:
@@ -251,7 +256,16 @@ class WireLoop(PoseTask[WireState]):
     def feasible_modes(self, state: WireState) -> tuple[Mode, ...]:
         """The faces and leans with which the hand, as it holds the loop, reaches all of the wire."""
         path, T_loop_tcp = state.path, poses.between(state.loop, state.tcp)
-        return tuple(mode for mode in MODES if self._possible(state.tcp, path, mode, T_loop_tcp))
+        stations = [path.at(s) for s in (-0.08, *np.linspace(0.0, LENGTH, 9))]
+        modes = []
+        for mode in MODES:
+            keys = [poses.compose(frame(*station, mode), T_loop_tcp) for station in stations]
+            stops = (
+                keys[:1] + keys[1::2]
+            )  # the hand must be clear of the wire every 4 cm, the arm get there every 8
+            if self._clear(path, keys) and self.reachable(state.tcp, stops, path.points[SEGMENTS // 2]):
+                modes.append(mode)
+        return tuple(modes)
 
     def succeeded(self, state: WireState) -> bool:
         """The loop is at the end of the wire, which it does not touch."""
@@ -288,13 +302,6 @@ class WireLoop(PoseTask[WireState]):
         return bool(len(geoms) and self._wire_geoms[geoms].any())
 
     # --- inside ---
-
-    def _possible(self, tcp: Array, path: Wire, mode: Mode, T_loop_tcp: Array) -> bool:
-        stations = (-0.08, *np.linspace(0.0, LENGTH, 9))
-        keys = [poses.compose(path.frame(s, mode), T_loop_tcp) for s in stations]
-        if not self._clear(path, keys):
-            return False
-        return self.reachable(tcp, keys, path.points[SEGMENTS // 2])
 
     def _clear(self, path: Wire, tcps: Sequence[Array]) -> bool:
         """Whether a hand keeps off the wire and the post at each of some poses."""
