@@ -108,7 +108,7 @@ def train(config: Config, out: Path, seed: int = 0, device: str = "auto", *, res
             loss = model(batch, generator).mean()
             optimizer.zero_grad(set_to_none=True)
             accelerator.backward(loss)
-            norm = accelerator.clip_grad_norm_(policy.parameters(), settings.gradient_clip)
+            norm = accelerator.clip_grad_norm_(policy.parameters(), settings.gradient_clip or math.inf)
             assert norm is not None  # None is DeepSpeed's, which this loop does not run under
             optimizer.step()
             average.update_parameters(policy)
@@ -272,11 +272,11 @@ def _contiguous(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _warm_up_average(power: float, most: float = 0.9999) -> Any:
-    """Averaging weights with decay 1 - (1 + n)^-power at update n, as Diffusion Policy warms up its average."""
+    """Averaging weights with decay 1 - n^-power after n updates, as Diffusion Policy does; the first two copy."""
 
     @torch.no_grad()
     def update(averages: list[Tensor], current: list[Tensor], count: Tensor | int) -> None:
-        decay = min(1 - (1 + float(count)) ** -power, most)
+        decay = min(1 - float(count) ** -power, most)
         torch._foreach_lerp_(averages, current, 1 - decay)  # pyright: ignore[reportPrivateImportUsage]
 
     return update

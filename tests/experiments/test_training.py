@@ -134,7 +134,7 @@ def test_a_run_with_other_settings_is_refused_by_name(demos, tmp_path):
 
 
 def test_the_average_follows_the_weights(demos, tmp_path):
-    """With decay 1 - (1 + n)^-power the average is the recursion written out in float64."""
+    """With decay 1 - n^-power the average is the recursion written out in float64."""
     config = small(demos, steps=5, checkpoint_every=1, ema_power=0.75)
     expected, trajectory = None, []
     original = training._Run.save
@@ -147,8 +147,8 @@ def test_the_average_follows_the_weights(demos, tmp_path):
         patch.setattr(training._Run, "save", record)
         run = train(config, tmp_path / "run", device="cpu")
     for n, weight in enumerate(trajectory):
-        # The first update copies; update n >= 1 decays.
-        decay = 0.0 if n == 0 else 1 - (1 + n) ** -0.75
+        # The first two updates copy.
+        decay = 0.0 if n < 2 else 1 - n**-0.75
         expected = weight if expected is None else decay * expected + (1 - decay) * weight
     assert expected is not None
     averaged = load_file(run / "model.safetensors")["net.enter.weight"].double()

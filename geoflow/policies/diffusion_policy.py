@@ -1,0 +1,34 @@
+"""DiffusionPolicy: the DDPM policy in the units of Diffusion Policy, the range of the data (Chi et al. 2023)."""
+
+from __future__ import annotations
+
+import torch
+
+from geoflow.data.chunks import Chunks
+from geoflow.policies.ddpm import DDPMPolicy
+
+
+class DiffusionPolicy(DDPMPolicy):
+    """Positions and extras from their limits to [-1, 1] by axis, 6D rotations as they are, estimates clipped to 1.
+
+    Limits are over all steps of a chunk alike. Scaling each axis of a position on its own is no automorphism of
+    SE(3), which does not matter to a diffusion of plain numbers; `DDPMPolicy` scales as the flows do. Named
+    ``policy.type: "geoflow.policies.diffusion_policy:DiffusionPolicy"``; the other settings are in
+    configs/policy/diffusion_policy.yaml.
+    """
+
+    @torch.no_grad()
+    def fit(self, chunks: Chunks, samples: int = 8192) -> None:
+        """Take the limits of ``samples`` chunks; a number that does not vary is only moved to 0."""
+        super().fit(chunks, samples)
+        batch = chunks.sample(samples)
+        x = self.to_space(batch.obs, batch.actions)
+        low, high = x.amin((0, 1)), x.amax((0, 1))
+        middle, half = (low + high) / 2, (high - low) / 2
+        half = torch.where(half < 1e-4, 1.0, half)
+        for block in self._blocks(x.shape[-1]):
+            if block.stop - block.start == 6:
+                middle[block], half[block] = 0.0, 1.0
+        self.chunk_mean.copy_(middle.expand_as(self.chunk_mean))
+        self.chunk_scale.copy_(half.expand_as(self.chunk_scale))
+        self.clip.fill_(1.0)
