@@ -143,7 +143,9 @@ def test_a_guided_chunk_begins_nearer_to_what_goes_on(demos, manifold, target):
     [
         (lambda: Execution(4, delay=5), "between 0 and execute"),
         (lambda: Execution(4, delay=-1), "between 0 and execute"),
-        (lambda: Execution(4, manner="fast"), "naive, guided"),
+        (lambda: Execution(4, manner="fast"), "naive, joined, guided, given"),
+        (lambda: Execution(4, warm_start=1.0), "in \\(0, 1\\)"),
+        (lambda: Execution(4, manner="guided", warm_start=0.5), "begins at noise"),
         (lambda: Execution(4, ensemble=-1.0), "m >= 0"),
         (lambda: Execution(6, delay=3).check(8), "need a chunk of 9"),
         (lambda: Execution(9).check(8), "between 1 and the policy's horizon 8"),
