@@ -47,7 +47,7 @@ STEPS: dict[str, tuple[float, float]] = {
     "3": (0.03, radians(15)),
 }
 """Key -> what one press moves [m], [rad]."""
-GRIPPER, SAVE, DISCARD, LEAVE = "G", "enter", "backspace", "escape"
+GRIPPER, OTHER, SAVE, DISCARD, LEAVE = "G", "H", "enter", "backspace", "escape"
 KEYS: dict[str, str] = {
     "W": "away from the base (+x)",
     "S": "to the base (-x)",
@@ -62,6 +62,7 @@ KEYS: dict[str, str] = {
     "O": "turn about the hand's z",
     "U": "turn back about the hand's z",
     GRIPPER: "open or close the gripper",
+    OTHER: "take the other hand, where there are two",
     "1": "fine steps: 2 mm, 2 degrees",
     "2": "medium steps: 10 mm, 6 degrees",
     "3": "coarse steps: 30 mm, 15 degrees",
@@ -103,7 +104,7 @@ class Hand:
 
     @property
     def action(self) -> np.ndarray:
-        """The action (8,)."""
+        """The action of one hand (8,)."""
         return np.append(self.pose, self.gripper).astype(np.float32)
 
     def _move(self, entry: int, sign: int) -> None:
@@ -132,7 +133,8 @@ class Session:
     Each episode ends solved (then `SAVE` keeps it, `DISCARD` does not) or failed (it is discarded).
 
     Args:
-        env: A task with an observation "tcp" and actions of one pose and a gripper command.
+        env: A task whose observations "tcp", or "tcp_left" and "tcp_right", are its hands' poses, and whose actions
+            are a pose for each hand, then a gripper command for each.
         takes: Where solved episodes go.
         seed: Of the first scene; the others follow, past those recorded already.
         name: Of the env, for errors.
@@ -144,15 +146,28 @@ class Session:
     def __init__(self, env: gym.Env, takes: Takes, seed: int, name: str) -> None:
         space: Any = env.action_space
         shapes = getattr(env.observation_space, "spaces", {})
-        if space.shape != (8,) or "tcp" not in shapes:
+        self._names = [key for key in ("tcp", "tcp_left", "tcp_right") if key in shapes]
+        if not self._names or space.shape != (8 * len(self._names),):
             raise ValueError(
                 f"env {name!r} takes actions of shape {space.shape} and observes {sorted(shapes)}; the keyboard moves "
-                "one hand: actions (8,) of a pose and a gripper command, and an observation tcp."
+                "hands: actions of a pose and a gripper command for each, and an observation tcp, or tcp_left and "
+                "tcp_right."
             )
         self._env, self._takes, self._seed = env, takes, seed
         self._bounds = space.low[:3], space.high[:3]
         self.left = False
         self._begin("")
+
+    @property
+    def hand(self) -> Hand:
+        """The one that keys move."""
+        return self.hands[self._active]
+
+    @property
+    def action(self) -> np.ndarray:
+        """The action: a pose for each hand, then a gripper command for each (8 hands,)."""
+        poses, grippers = np.split(np.stack([hand.action for hand in self.hands]), [7], axis=1)
+        return np.concatenate([poses.ravel(), grippers.ravel()])
 
     def tick(self, keys: Sequence[str]) -> None:
         """One beat: obey keys, and step the env unless it stands still."""
@@ -161,8 +176,8 @@ class Session:
         if self.solved or self._idle >= PATIENCE:
             return
         self._idle += 1
-        self._steps.append(Step(self._obs, self.hand.action))
-        obs, _, terminated, truncated, info = self._env.step(self.hand.action)
+        self._steps.append(Step(self._obs, self.action))
+        obs, _, terminated, truncated, info = self._env.step(self.action)
         self._obs = obs
         if bool(info.get("is_success", False)):
             self.solved = True
@@ -175,11 +190,12 @@ class Session:
     def marks(self) -> Marks:
         """What to draw: the pose asked for, and how things stand."""
         gripper = "closed" if self.hand.gripper > 0 else "open"
+        which = f"{self._names[self._active].removeprefix('tcp_')} hand, " if len(self.hands) > 1 else ""
         metres, angle = self.hand.step
         press = f"{1000 * metres:g} mm, {np.degrees(angle):.0f} deg"
         lines = [
             f"{len(self._takes)} saved in {self._takes.path}",
-            f"{len(self._steps)} steps, gripper {gripper}, a press is {press}",
+            f"{len(self._steps)} steps, {which}gripper {gripper}, a press is {press}",
             "solved: enter saves, backspace discards" if self.solved else self.note,
         ]
         return Marks(frame=self.hand.pose, text="\n".join(filter(None, lines)))
@@ -196,15 +212,19 @@ class Session:
                 self._begin("saved; a new episode begins")
             else:
                 self.note = "not solved yet: only a solved episode is saved"
+        elif key == OTHER:
+            self._active = (self._active + 1) % len(self.hands)
         elif not self.solved and self.hand.press(key):
             self._idle, self.note = 0, ""
 
     def _begin(self, note: str) -> None:
         self.seed = self._seed * SEEDS + self._takes.attempts
         self._obs, _ = self._env.reset(seed=self.seed)
-        self.hand = Hand(np.asarray(self._obs["tcp"]), *self._bounds)
-        closed = float(np.ravel(self._obs.get("gripper", -1.0))[0]) > -0.9  # what is in the hand stays there
-        self.hand.gripper = 1.0 if closed else -1.0
+        self._active = 0
+        self.hands = [Hand(np.asarray(self._obs[name]), *self._bounds) for name in self._names]
+        openings = np.ravel(self._obs.get("gripper", -np.ones(len(self.hands))))
+        for hand, opening in zip(self.hands, openings, strict=True):
+            hand.gripper = 1.0 if opening > -0.9 else -1.0  # what is in the hand stays there
         self._steps: list[Step] = []
         self.solved, self.note, self._idle = False, note, PATIENCE
 
@@ -289,7 +309,7 @@ def teleoperate(
         The file, if anything was saved.
 
     Raises:
-        ValueError: an unknown task, one for two hands, no screen; the file holds another task.
+        ValueError: an unknown task, one without hands, no screen; the file holds another task.
     """
     kind = choose(screen)
     config = EnvConfig(task_id(task), dict(kwargs or {}))

@@ -19,6 +19,7 @@ from geoflow.experiments.teleoperation import (
     KEYS,
     LEAVE,
     MOVES,
+    OTHER,
     PATIENCE,
     SAVE,
     STEPS,
@@ -69,7 +70,7 @@ def test_every_key_has_its_opposite_and_words():
         moved.press(other)
         np.testing.assert_allclose(moved.pose, hand().pose, atol=1e-12)
         assert {key, other} <= set(KEYS)
-    assert set(KEYS) == {*MOVES, *STEPS, GRIPPER, SAVE, DISCARD, LEAVE}
+    assert set(KEYS) == {*MOVES, *STEPS, GRIPPER, OTHER, SAVE, DISCARD, LEAVE}
 
 
 def test_the_gripper_turns_over_and_other_keys_mean_nothing():
@@ -237,8 +238,8 @@ def test_a_file_of_another_kind_is_left_alone(tmp_path: Path, changes: dict[str,
     assert path.read_bytes() == before
 
 
-def test_an_env_without_one_hand_is_refused(tmp_path: Path):
-    with pytest.raises(ValueError, match=r"actions of shape \(1,\) .* the keyboard moves one hand"):
+def test_an_env_without_hands_is_refused(tmp_path: Path):
+    with pytest.raises(ValueError, match=r"actions of shape \(1,\) .* the keyboard moves hands"):
         Session(make_env(EnvConfig("Pendulum-v1")), takes(tmp_path / "x.h5"), 0, "Pendulum-v1")
 
 
@@ -252,4 +253,26 @@ def test_a_hand_that_begins_with_something_in_it_stays_closed(tmp_path: Path):
         one.tick(["R"])
     base: Any = env.unwrapped
     assert base.lifted
+    env.close()
+
+
+def test_two_hands_are_moved_one_at_a_time(tmp_path: Path):
+    """H takes the other hand; the action holds both poses, then both grippers."""
+    env = make_env(EnvConfig(task_id("BimanualPeg"), {"level": 0}))
+    kinds = dict(env.unwrapped.observation_kinds)  # type: ignore[attr-defined]
+    one = Session(env, takes(tmp_path / "x.h5", observation_kinds=kinds), 0, "BimanualPeg")
+    begin = one.action
+    assert begin.shape == (16,)
+    np.testing.assert_allclose(begin[:14], np.r_[one._obs["tcp_left"], one._obs["tcp_right"]])
+    np.testing.assert_array_equal(begin[14:], (1, 1))  # each holds something
+    assert "left hand" in one.marks.text
+    one.tick(["R"])
+    one.tick([OTHER, "W", GRIPPER])
+    assert "right hand" in one.marks.text
+    moved = np.flatnonzero(np.abs(one.action - begin) > 1e-6)
+    np.testing.assert_array_equal(moved, (2, 7, 15))
+    assert one.action[15] == -1
+    one.tick([OTHER])
+    assert "left hand" in one.marks.text
+    assert one._obs["tcp_left"][2] > begin[2] + 0.002
     env.close()
