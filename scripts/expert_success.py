@@ -13,13 +13,15 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import version
 from itertools import product
-from math import radians, sqrt
+from math import sqrt
 from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 from geoflow_envs import TASKS
+
+from geoflow.experiments.disturbance import Disturbance
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class Job:
     kwargs: dict[str, Any]
     choice: str
     seeds: range
-    disturbed: bool
+    disturbance: float
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class Outcome:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("task", nargs="?", default="TiltedPegInsert", choices=names())
+    parser.add_argument("tasks", nargs="*", type=known, default=["TiltedPegInsert"], metavar="TASK")
     parser.add_argument("--episodes", type=int, default=200, help="episodes per setting")
     parser.add_argument("--first-seed", type=int, default=100_000)
     parser.add_argument("--robots", nargs="+", default=["free", "panda"], help="of those the task takes")
@@ -56,33 +58,71 @@ def main() -> None:
     )
     parser.add_argument("--splits", nargs="+", default=["train"], choices=["train", "range", "frame"])
     parser.add_argument("--choices", nargs="+", default=["greedy"], choices=["greedy", "random"])
-    parser.add_argument("--disturbed", action="store_true", help="shift what is executed by bursts of noise")
+    parser.add_argument(
+        "--disturbance",
+        type=float,
+        default=0.0,
+        help="share of steps disturbed, as when demonstrations are collected",
+    )
     parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--out", type=Path, help="default: docs/results/expert_<task>.json")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        help="default: docs/results/expert_<task>.json; what it holds of other settings stays",
+    )
     options = parser.parse_args()
-    out = options.out or Path(f"docs/results/expert_{options.task}.json")
+    if options.out is None and len(options.tasks) > 1:
+        parser.error("give --out for several tasks.")
+    out = options.out or Path(f"docs/results/expert_{options.tasks[0]}.json")
 
-    report: dict[str, Any] = {
-        "command": command(),
-        "versions": {name: version(name) for name in ("mujoco", "gymnasium", "numpy")},
-        "python": platform.python_version(),
-        "records": [],
-    }
     starts = [{"in_hand": start == "in_hand"} for start in options.starts] or [{}]
     with ProcessPoolExecutor(options.processes) as pool:
-        for robot, level, split, start, choice in product(
-            options.robots, options.levels, options.splits, starts, options.choices
+        for task, robot, level, split, start, choice in product(
+            options.tasks, options.robots, options.levels, options.splits, starts, options.choices
         ):
+            if robot not in robots(task):
+                continue
             kwargs = {"robot": robot, "level": level, "split": split, **start}
-            report["records"].append(measure(pool, kwargs, choice, options))
-            print(json.dumps(report["records"][-1]), flush=True)
-            write_json(out, report)  # after each setting, so that an interrupt costs one
+            record = measure(pool, task, kwargs, choice, options)
+            print(json.dumps(record), flush=True)
+            write_json(out, extended(out, record))  # after each setting, so that an interrupt costs one
     print(out)
 
 
-def names() -> list[str]:
-    """The registered tasks as one types them: without namespace and version."""
-    return [name.removeprefix("geoflow/").rpartition("-v")[0] for name in TASKS]
+def extended(out: Path, record: dict[str, Any]) -> dict[str, Any]:
+    """What the file shall hold: its other records, and this one in the place of one of the same setting."""
+    now = {
+        "command": command(),
+        "versions": {name: version(name) for name in ("mujoco", "gymnasium", "numpy")},
+        "python": platform.python_version(),
+    }
+    report = json.loads(out.read_text()) if out.is_file() else {**now, "records": []}
+    # What was measured otherwise than the file's first records says so itself.
+    record |= {key: value for key, value in now.items() if report[key] != value}
+    records = report["records"]
+    same = [index for index, other in enumerate(records) if setting(other) == setting(record)]
+    at = same[0] if same else len(records)
+    return report | {"records": [*records[:at], record, *records[at + 1 :]]}
+
+
+def setting(record: dict[str, Any]) -> tuple[Any, ...]:
+    """What tells a record from the others of its file."""
+    keys = ("task", "robot", "level", "split", "in_hand", "choice")
+    return (*(record.get(key) for key in keys), record.get("disturbance", 0.0))
+
+
+def robots(task: str) -> tuple[str, ...]:
+    """Those that a task takes."""
+    base: Any = gym.make(f"geoflow/{task}-v0", disable_env_checker=True).unwrapped
+    return tuple(base.robots)
+
+
+def known(name: str) -> str:
+    """A registered task as one types it: without namespace and version."""
+    names = [task.removeprefix("geoflow/").rpartition("-v")[0] for task in TASKS]
+    if name not in names:
+        raise argparse.ArgumentTypeError(f"choose from {', '.join(names)}; got {name!r}.")
+    return name
 
 
 def command() -> str:
@@ -95,12 +135,12 @@ def command() -> str:
 
 
 def measure(
-    pool: ProcessPoolExecutor, kwargs: dict[str, Any], choice: str, options: argparse.Namespace
+    pool: ProcessPoolExecutor, task: str, kwargs: dict[str, Any], choice: str, options: argparse.Namespace
 ) -> dict[str, Any]:
     """The record of one setting."""
     seeds = range(options.first_seed, options.first_seed + options.episodes)
     jobs = [
-        Job(options.task, kwargs, choice, seeds[part :: options.processes], options.disturbed)
+        Job(task, kwargs, choice, seeds[part :: options.processes], options.disturbance)
         for part in range(options.processes)
     ]
     outcomes = [outcome for outcomes in pool.map(run, jobs) for outcome in outcomes]
@@ -109,10 +149,10 @@ def measure(
     steps = [outcome.steps for outcome in outcomes if not outcome.failure]
     modes = Counter(outcome.mode for outcome in outcomes if not outcome.failure)
     return {
-        "task": options.task,
+        "task": task,
         **kwargs,
         "choice": choice,
-        "disturbed": options.disturbed,
+        "disturbance": options.disturbance,
         "episodes": len(outcomes),
         "successes": successes,
         "ci_low": round(low, 4),
@@ -132,42 +172,22 @@ def run(job: Job) -> list[Outcome]:
     """Play every seed of a job."""
     env = gym.make(f"geoflow/{job.task}-v0", disable_env_checker=True, **job.kwargs)
     expert = env.unwrapped.expert(job.choice, job.seeds.start)  # type: ignore[attr-defined]
+    arms = env.action_space.shape[0] // 8  # type: ignore[index]
     outcomes = []
     for seed in job.seeds:
-        rng, offset, left, steps = np.random.default_rng(seed), np.zeros(6), 0, 0
+        noise = Disturbance(job.disturbance, np.random.default_rng([seed, 1]), arms)  # that of the collection
         begin = time.process_time()
         env.reset(seed=seed)
         started = time.process_time()
-        while True:
-            action = expert.act()
-            if job.disturbed:
-                if left == 0 and rng.random() < 0.06:
-                    left, offset = int(rng.integers(5, 9)), burst(rng)
-                if left > 0:
-                    left, action = left - 1, shifted(action, offset)
+        steps, over, info = 0, False, {}
+        while not over:
+            action, _ = noise.apply(expert.act())
             _, _, terminated, truncated, info = env.step(action)
-            steps += 1
-            if terminated or truncated:
-                break
+            steps, over = steps + 1, terminated or truncated
         now = time.process_time()
         outcomes.append(Outcome(info["failure"], info["mode"], steps, started - begin, now - begin))
     env.close()
     return outcomes
-
-
-def burst(rng: np.random.Generator) -> np.ndarray:
-    """A constant error of up to 3 cm and 20 degrees, as a twist in the TCP frame."""
-    direction = rng.standard_normal((2, 3))
-    direction /= np.linalg.norm(direction, axis=1, keepdims=True)
-    return np.concatenate([direction[0] * rng.uniform(0, 0.03), direction[1] * rng.uniform(0, radians(20))])
-
-
-def shifted(action: np.ndarray, offset: np.ndarray) -> np.ndarray:
-    """The action's pose moved by an offset in its own frame."""
-    from geoflow_envs import poses
-
-    pose = poses.compose(action[:7].astype(float), poses.pose(offset[:3], offset[3:]))
-    return np.append(pose, action[7]).astype(np.float32)
 
 
 def wilson_interval(successes: int, episodes: int, z: float = 1.96) -> tuple[float, float]:
