@@ -5,18 +5,17 @@ from __future__ import annotations
 import io
 import os
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
 from geoflow.experiments.config import EnvConfig
+from geoflow.experiments.encoding import mp4
 from geoflow.experiments.environments import make_env
 from geoflow.experiments.processes import processes
 from geoflow.experiments.progress import bar
@@ -30,7 +29,8 @@ WIDTH, HEIGHT = 400, 300
 STRIP_FRAMES, STRIP_HEIGHT = 7, 150
 EVERY = 2
 """Every second step is a frame: software OpenGL takes longer than the policy and the physics together."""
-END_SECONDS = 1.0
+QUALITY = 27
+"""Of a film, as `mp4` takes it: a report holds many."""
 
 
 @dataclass(frozen=True)
@@ -135,21 +135,10 @@ def _frame(env: Any) -> np.ndarray:
 
 
 def _encode(frames: Sequence[np.ndarray], fps: float) -> bytes:
-    import imageio.v2 as imageio
-
-    still = [frames[-1]] * round(END_SECONDS * fps)  # time to see how it ended before it begins again
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "clip.mp4"
-        options = ["-crf", "27", "-preset", "veryfast", "-movflags", "+faststart", "-threads", "1"]
-        try:
-            imageio.mimwrite(
-                path, [*frames, *still], fps=fps, codec="libx264", macro_block_size=2, output_params=options
-            )
-        except (ImportError, OSError, ValueError) as error:
-            raise NoPictures(
-                f"no video can be encoded here ({error}); pip install 'imageio[ffmpeg]'."
-            ) from error
-        return path.read_bytes()
+    try:
+        return mp4(frames, fps, QUALITY)
+    except (ImportError, OSError, ValueError) as error:
+        raise NoPictures(f"no video can be encoded here ({error}); pip install 'imageio[ffmpeg]'.") from error
 
 
 def _strip(frames: Sequence[np.ndarray]) -> bytes:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from geoflow.data.atomic import replacing
+from geoflow.experiments.encoding import gif, mp4
 from geoflow.experiments.screens.base import Marks, Screen
 
-END_SECONDS = 1.0
-"""How long the last frame stays."""
 GIF_EVERY = 2
 """A GIF holds every second step."""
 
@@ -47,11 +45,9 @@ class FilmScreen(Screen):
 
     def write(self) -> Path:
         """Write the film, whole or not at all."""
-        fps = self._fps / self._every
-        frames = [*self.frames, *[self.frames[-1]] * round(END_SECONDS * fps)]
-        encode = _gif if self.out.suffix.lower() == ".gif" else _mp4
+        encode = gif if self.out.suffix.lower() == ".gif" else mp4
         with replacing(self.out) as temporary:
-            temporary.write_bytes(encode(frames, fps))
+            temporary.write_bytes(encode(self.frames, self._fps / self._every))
         return self.out
 
     def close(self) -> None:
@@ -93,36 +89,3 @@ class FilmScreen(Screen):
                 f"a film needs OpenGL, which could not be started here ({type(error).__name__}: {error}); on a "
                 "headless Debian or Ubuntu `apt-get install libegl1 libgl1-mesa-dri` gives software EGL."
             ) from error
-
-
-def _mp4(frames: list[np.ndarray], fps: float) -> bytes:
-    import imageio.v2 as imageio
-
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "film.mp4"
-        options = ["-crf", "23", "-preset", "veryfast", "-movflags", "+faststart", "-threads", "1"]
-        imageio.mimwrite(path, frames, fps=fps, codec="libx264", macro_block_size=2, output_params=options)  # type: ignore[arg-type]
-        return path.read_bytes()
-
-
-def _gif(frames: list[np.ndarray], fps: float) -> bytes:
-    import io
-
-    from PIL import Image
-
-    # One palette for all frames, from the first, the middle and the last, so that nothing flickers; by coverage,
-    # as the table would take all colours if they were counted.
-    chosen = np.concatenate([frames[0], frames[len(frames) // 2], frames[-1]])
-    palette = Image.fromarray(chosen).quantize(200, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
-    pictures = [Image.fromarray(f).quantize(palette=palette, dither=Image.Dither.NONE) for f in frames]
-    buffer = io.BytesIO()
-    pictures[0].save(
-        buffer,
-        "GIF",
-        save_all=True,
-        append_images=pictures[1:],
-        duration=round(1000 / fps),
-        loop=0,
-        optimize=True,
-    )
-    return buffer.getvalue()
