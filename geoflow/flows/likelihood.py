@@ -24,6 +24,7 @@ def log_prob(
     x: Tensor,
     cond: Any = None,
     *,
+    at: float = 1.0,
     steps: Steps = 20,
     method: Solver = cf4,
     probes: int | None = None,
@@ -40,20 +41,24 @@ def log_prob(
         net: The network, elementwise over the batch (no batch normalisation) and differentiable.
         x: Points.
         cond: Handed to the network as it is.
-        steps: Integration steps, or a grid of times from 0 to 1, walked from data to noise.
+        at: The time t of the density p_t: 1 for that of the data; before, the data's with as much noise as there is
+            then, which smooths peaks, and is all that an end point prediction has.
+        steps: Integration steps, or a grid from 0 to 1, walked from x to noise.
         method: The integrator.
         probes: None for the exact divergence, one backward pass for each of the T * tangent_dim directions;
             a number for Hutchinson's estimate from so many random directions, fixed along the way: unbiased.
         generator: Source of the random directions.
 
     Raises:
-        ValueError: the flow predicts end points; no probes.
+        ValueError: a time beyond (0, 1], or of 1 where the flow predicts end points; no probes.
         NotImplementedError: the prior has no density.
     """
-    if flow.target != "velocity":
+    if not 0 < at <= 1:
+        raise ValueError(f"at={at}; the density is one of a time in (0, 1].")
+    if flow.target != "velocity" and at == 1:
         raise ValueError(
-            "an end point prediction has no velocity at t = 1, where a likelihood starts; train with "
-            "target='velocity'."
+            "an end point prediction has no velocity at t = 1, where a likelihood starts; ask for an earlier one, such "
+            "as at=0.9, or train with target='velocity'."
         )
     if probes is not None and probes < 1:
         raise ValueError(f"probes={probes}; expected at least 1, or None for the exact divergence.")
@@ -66,8 +71,8 @@ def log_prob(
         return flow.velocity(net, x, x.new_full((batch,), t), cond)
 
     def backwards(state: Tensor, s: float) -> Tensor:
-        v, div = velocity_and_divergence(space, velocity, state[..., :-1], 1 - s, directions)
-        return -torch.cat([v, weight * div.unsqueeze(-1)], dim=-1)
+        v, div = velocity_and_divergence(space, velocity, state[..., :-1], at * (1 - s), directions)
+        return -at * torch.cat([v, weight * div.unsqueeze(-1)], dim=-1)
 
     # One more coordinate for every point gathers its share of the divergence, at the integrator's own order.
     start = torch.cat([x, torch.zeros_like(x[..., :1])], dim=-1)

@@ -10,6 +10,7 @@ import geoflow as gf
 from geoflow.flows import GaussianProcess, RandomWalk, euler
 from geoflow.flows.likelihood import log_prob, velocity_and_divergence
 from geoflow.lie import densities, so3
+from tests.flows.known_peaks import PEAKS, Peaks
 
 PRODUCT = gf.Product(gf.Euclidean(3), gf.SO3(), gf.Euclidean(1))
 
@@ -50,6 +51,41 @@ def test_a_gaussian_flow_has_the_density_of_its_gaussian():
     x = torch.linspace(1, 3, 9).double()[:, None]
     expected = torch.distributions.Normal(2.0, 0.3).log_prob(x[:, 0])
     torch.testing.assert_close(log_prob(flow, net, x, steps=60), expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("t", [0.3, 0.9])
+def test_the_density_of_an_earlier_time_is_that_of_noisy_data(t):
+    """x_t = (1 - t) x_0 + t x_1 is normal; a prediction of the end point, E[x_1 | x_t], has the same density."""
+
+    def field(x, s):
+        variance = (1 - s) ** 2 + (0.3 * s) ** 2
+        return 2.0 + (0.09 * s - (1 - s)) / variance * (x - 2.0 * s)
+
+    velocity = lambda x, s, cond: field(x, s.reshape(-1, 1))  # noqa: E731
+    endpoint = lambda x, s, cond: x + (1 - s.reshape(-1, 1)) * velocity(x, s, cond)  # noqa: E731
+    x = torch.linspace(0, 3, 9).double()[:, None]
+    expected = torch.distributions.Normal(2.0 * t, math.hypot(1 - t, 0.3 * t)).log_prob(x[:, 0])
+    for net, target in ((velocity, "velocity"), (endpoint, "endpoint")):
+        flow = gf.Flow(gf.Euclidean(1), target=target).double()
+        torch.testing.assert_close(log_prob(flow, net, x, at=t, steps=40), expected, atol=1e-5, rtol=0)
+
+
+def test_rotations_are_ranked_as_their_mixture_ranks_them():
+    """Three known peaks on SO(3) with noise: p_t from the flow alone orders points as the mixture does."""
+    known, t = Peaks(), 0.8
+    flow = gf.Flow(gf.SO3(), known.prior).double()
+    x = torch.cat([PEAKS, known.draw(30, t, 3)])
+    points, peaks = x.repeat_interleave(3, 0), PEAKS.repeat(len(x), 1)
+    eta = known.space.log(peaks, points)
+    u = eta / (1 - t)
+    prior = known.prior.log_prob(known.space.exp(peaks, u))
+    logs = prior + known.space.log_volume(u) - known.space.log_volume(eta) - 3 * math.log(1 - t)
+    logs = torch.where(u.square().sum(-1) < math.pi**2, logs, -torch.inf)  # no noise is so far
+    expected = logs.reshape(-1, 3).logsumexp(-1)
+    found = log_prob(flow, known.velocity, x, at=t, steps=30)
+    assert np.corrcoef(found, expected)[0, 1] > 0.99
+    clear = (expected[:, None] - expected) > 0.5
+    assert ((found[:, None] - found)[clear] > 0).all()
 
 
 def test_a_linear_field_has_the_density_of_its_matrix():
