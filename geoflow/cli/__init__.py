@@ -18,7 +18,7 @@ try:
 except ModuleNotFoundError:  # the light install has no command
     raise SystemExit("geoflow: the command needs tyro; install it with: pip install 'geoflow[all]'") from None
 
-from geoflow.cli.bench import BenchEnv, BenchLie, BenchTrain
+from geoflow.cli.bench import BenchEnv, BenchLie, BenchSample, BenchTrain
 from geoflow.cli.collect import Collect
 from geoflow.cli.compare import Compare
 from geoflow.cli.data import DataConvert, DataInfo
@@ -44,6 +44,7 @@ COMMANDS: dict[str, type[Any]] = {
     "teleop": Teleop,
     "bench lie": BenchLie,
     "bench train": BenchTrain,
+    "bench sample": BenchSample,
     "bench env": BenchEnv,
 }
 

@@ -1,4 +1,4 @@
-"""`geoflow bench lie`, `geoflow bench train` and `geoflow bench env`."""
+"""`geoflow bench lie`, `geoflow bench train`, `geoflow bench sample` and `geoflow bench env`."""
 
 from __future__ import annotations
 
@@ -89,6 +89,58 @@ class BenchTrain:
             self.seed,
             device,
             self.precision,
+        )
+
+
+@dataclass(frozen=True)
+class BenchSample:
+    """Time a chunk of a flow policy by evaluations, batch and way of computing, beside DDPM on the same network."""
+
+    summary: ClassVar[str] = "what a chunk costs: eager, compiled, exported, as a CUDA graph"
+    example: ClassVar[str] = "geoflow bench sample --ways eager compiled onnx --batches 1"
+
+    run_folder: Path | None = None
+    """A trained flow policy; by default random weights on the observations of TiltedPegInsert."""
+    backbone: str = "mlp"
+    """The network where no policy is given: mlp, unet, ..."""
+    nfe: tuple[int, ...] = (1, 2, 4, 10)
+    """Network evaluations a chunk."""
+    batches: tuple[int, ...] = (1, 256)
+    """Chunks at once; an exported graph takes one."""
+    ways: tuple[str, ...] = ("eager", "onnx")
+    """Of eager, compiled, onnx, graphed and "graphed compiled"; graphs need a GPU."""
+    repeats: int = 50
+    """Timed rounds."""
+    threads: int = 1
+    """CPU threads."""
+    out: Path = Path("runs/bench/sample.json")
+    """The JSON file."""
+    seed: int = 0
+    """Of weights, observations and noise."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1, ..."""
+
+    @classmethod
+    def defaults(cls, config: Config) -> BenchSample:
+        """As declared."""
+        return cls()
+
+    def run(self) -> Path:
+        """Run the benchmark."""
+        from geoflow.experiments.bench_sampling import bench_sample
+        from geoflow.experiments.devices import resolve_device
+
+        return bench_sample(
+            self.out,
+            self.run_folder,
+            self.backbone,
+            self.nfe,
+            self.batches,
+            self.ways,
+            self.repeats,
+            self.seed,
+            resolve_device(self.device),
+            self.threads,
         )
 
 

@@ -51,5 +51,8 @@ def pose_features(T: Tensor) -> Tensor:
 
 def height_and_up(T_wa: Tensor) -> Tensor:
     """The height [m] of a frame and the world's z axis seen from it, shape (..., 4): what gravity does to it."""
-    up = so3.act(so3.inverse(T_wa[..., 3:7]), T_wa.new_tensor([0.0, 0.0, 1.0]))
+    z = torch.nn.functional.pad(
+        T_wa.new_ones(1), (2, 0)
+    )  # made on the device: a CUDA graph copies none from the host
+    up = so3.act(so3.inverse(T_wa[..., 3:7]), z)
     return torch.cat([T_wa[..., 2:3], up], -1)

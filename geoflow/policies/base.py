@@ -195,7 +195,7 @@ class Policy(nn.Module, ABC):
                 chunk to go on with that is longer than the horizon or shorter than the delay, or a policy that
                 cannot go on with one.
         """
-        batched, single = self._batched(obs)
+        batched, single = self.batched(obs)
         # Going on with a chunk takes the network's gradient with respect to its input, which inference mode forbids.
         guided = onward is not None and onward.manner == "guided"
         with torch.no_grad() if guided else torch.inference_mode():
@@ -239,7 +239,7 @@ class Policy(nn.Module, ABC):
         generator: Generators = None,
     ) -> Tensor:
         """How noise becomes a chunk: world-frame states, shape (S + 1, T, 7 + k) ((S + 1, B, T, 7 + k) batched)."""
-        batched, single = self._batched(obs)
+        batched, single = self.batched(obs)
         states = self._act(batched, nfe, solver, generator, path=True)
         return states[:, 0] if single else states
 
@@ -506,7 +506,7 @@ class Policy(nn.Module, ABC):
             )
         return actions
 
-    def _batched(self, obs: Mapping[str, Any]) -> tuple[dict[str, Tensor], bool]:
+    def batched(self, obs: Mapping[str, Any]) -> tuple[dict[str, Tensor], bool]:
         """Observations as (B, To, d) tensors of the policy's dtype and device, and whether they came unbatched."""
         batched, single = {}, False
         To = self.config.observation_steps

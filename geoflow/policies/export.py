@@ -11,76 +11,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from geoflow.flows import INTEGRATORS, FlowMap, WrappedGaussian
-from geoflow.lie import se3
 from geoflow.policies.base import Policy
-from geoflow.policies.flow import FlowPolicy
+from geoflow.policies.sampler import ChunkSampler
 
 FORMATS = {".onnx": "ONNX", ".pt2": "torch.export"}
 TOLERANCE = 1e-3
 """Largest difference of a number of a chunk [m, quaternion, extras] between the graph and the policy."""
-
-
-class ChunkSampler(nn.Module):
-    """(noise (B, T, tangent_dim), observations in the order of ``names``) -> chunks (B, T, 7 + k), world frame.
-
-    The noise is standard normal; whoever calls draws it, so that the graph holds no random numbers.
-
-    Args:
-        policy: A trained flow policy.
-        nfe: Network evaluations a chunk; the policy's own by default.
-
-    Raises:
-        ValueError: a policy that is no flow from a Gaussian prior, or an nfe that its solver cannot take.
-    """
-
-    def __init__(self, policy: Policy, nfe: int | None = None) -> None:
-        super().__init__()
-        if not isinstance(policy, FlowPolicy) or type(policy.flow.prior) is not WrappedGaussian:
-            raise ValueError(
-                "only flow policies whose prior is gaussian can be exported: their noise is one input. "
-                f"This is a {type(policy).__name__} with prior {policy.config.prior!r}."
-            )
-        self.policy, self.names = policy, list(policy.spec.kinds)
-        self.nfe = policy.config.nfe if nfe is None else nfe
-        name = (
-            policy.config.solver if policy.config.solver != "auto" else policy.default_solver(policy.config)
-        )
-        self.method = INTEGRATORS.get(name)  # None: a flow map's jumps
-        each = self.method.evaluations if self.method else 1
-        if self.nfe < 1 or self.nfe % each:
-            raise ValueError(
-                f"nfe={self.nfe}; {name} takes a multiple of {each} evaluations, at least {each}."
-            )
-        self.steps = policy.grid(self.nfe // each)
-
-    def forward(self, noise: Tensor, *observations: Tensor) -> Tensor:
-        """Sample."""
-        policy, flow = self.policy, self.policy.flow
-        obs = dict(zip(self.names, observations, strict=True))
-        cond = policy.condition(obs)
-        prior = flow.prior
-        assert isinstance(prior, WrappedGaussian)
-        x_0 = policy.space.exp(
-            prior.mean.expand(*noise.shape[:-1], policy.space.point_dim), prior.scale * noise
-        )
-        how: dict[str, Any] = {"steps": self.steps, "x_0": x_0}
-        if not isinstance(flow, FlowMap) or self.method is not None:
-            how["method"] = self.method
-        return policy.from_space(obs, flow.sample(policy.evaluate_network, cond, **how))
-
-    def example(self, batch: int = 1, seed: int = 0) -> tuple[Tensor, ...]:
-        """Random inputs, as the graph takes them."""
-        generator = torch.Generator().manual_seed(seed)
-        policy, spec = self.policy, self.policy.spec
-        T, To = policy.config.horizon, policy.config.observation_steps
-        inputs = [torch.randn(batch, T, policy.space.tangent_dim, generator=generator)]
-        for name, kind in spec.kinds.items():
-            x = 0.3 * torch.randn(batch, To, *spec.shapes[name], generator=generator)
-            inputs.append(se3.exp(x[..., :6]) if kind == "pose" else x)
-        return tuple(inputs)
 
 
 def export(policy: Policy, path: Path, nfe: int | None = None) -> dict[str, Any]:
@@ -102,7 +40,7 @@ def export(policy: Policy, path: Path, nfe: int | None = None) -> dict[str, Any]
     """
     if path.suffix not in FORMATS:
         raise ValueError(f"{path}: expected a file name that ends in {' or '.join(FORMATS)}.")
-    sampler = ChunkSampler(policy.cpu().eval(), nfe).requires_grad_(False)
+    sampler = ChunkSampler(policy.cpu().eval(), nfe).eval().requires_grad_(False)
     inputs, names = sampler.example(), ["noise", *sampler.names]
     facts = {
         "inputs": {name: list(x.shape) for name, x in zip(names, inputs, strict=True)},

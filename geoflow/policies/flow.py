@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from geoflow.data.chunks import Chunks
 from geoflow.flows import INTEGRATORS, Flow, FlowMap, WrappedGaussian
 from geoflow.flows.inpainting import sample_onward
+from geoflow.flows.integrators import Integrator, Steps
+from geoflow.flows.integrators.grids import intervals
 from geoflow.flows.noise import Generators
+from geoflow.flows.timed import Timed
 from geoflow.flows.warm_start import sample_from
 from geoflow.policies.backbones import Condition
 from geoflow.policies.base import Goal, Policy, PolicySpec
@@ -144,4 +148,19 @@ class FlowPolicy(Policy):
             return sample_onward(self.flow, net, *goal, cond, **how)
         if warm_start is not None:
             return sample_from(self.flow, net, *warm_start, cond, **how)
-        return self.flow.sample(net, cond, horizon=horizon, batch=len(cond), **how)
+        told = self.told(cond, how["steps"], method)
+        return self.flow.sample(net, told, horizon=horizon, batch=len(cond), **how)
+
+    def told(self, cond: Tensor | Condition, steps: Steps, method: Integrator | None) -> Any:
+        """The condition made ready for the times of the steps, where the backbone can do that and knows them."""
+        if (
+            method is not INTEGRATORS["euler"]
+            or self.times(self.config) == 2
+            or not hasattr(self.net, "ready")
+        ):
+            return cond
+        times = [t for t, _ in intervals(steps)]
+        # Filled, not copied from the host, which a CUDA graph must not do.
+        grid = torch.cat([self.length.new_full((1,), t) for t in times])
+        ready = self.net.ready(cond, grid)
+        return Timed(cond, dict(zip(times, ready, strict=True)))

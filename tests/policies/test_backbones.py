@@ -215,3 +215,14 @@ def test_one_time_is_embedded_as_it_was():
     torch.testing.assert_close(
         TimeEmbedding(64)(t), torch.cat([angle.cos(), angle.sin()], -1), rtol=0, atol=1e-4
     )
+
+
+@pytest.mark.parametrize("times", [1, 2])
+@pytest.mark.parametrize("name", [name for name, kind in BACKBONES.items() if hasattr(kind, "ready")])
+def test_a_condition_made_ready_gives_the_same(name, times):
+    """net(x, t_k, ready_k) = net(x, t_k, cond), for all times of a grid made ready at once."""
+    net, (f, _) = build(name, times=times), inputs()
+    cond, grid = torch.randn(5, 12), torch.rand(3, times).squeeze(-1)
+    for t, ready in zip(grid, net.ready(cond, grid), strict=True):
+        t = t.expand(5, *t.shape)
+        torch.testing.assert_close(net(f, t, ready), net(f, t, cond))

@@ -34,7 +34,7 @@ class WrappedGaussian(Prior):
     def sample(self, shape: Sequence[int], generator: Generators = None) -> Tensor:
         """Draw points of shape (*shape, point_dim)."""
         noise = randn((*shape, self.space.tangent_dim), generator, like=self.mean)
-        return self.space.exp(self.mean.expand(*shape, self.space.point_dim), self.scale * noise)
+        return self.space.exp(self.mean, self.scale * noise)
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Log density (B,) of points (B, ..., point_dim), joint over the inner axes."""

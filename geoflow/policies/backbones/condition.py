@@ -20,12 +20,14 @@ class Condition:
             unit of the chunk; zeros for a token that is nowhere.
         memory: What a backbone's `prepare` made of the tokens, (B, ...) each: keys and values by layer, which do
             not change while a chunk is sampled.
+        modulation: What its `ready` made of a time, by block, where it was told the time of the next evaluation.
     """
 
     tokens: Tensor
     mask: Tensor
     frames: Tensor | None = None
     memory: tuple[tuple[Tensor, ...], ...] = ()
+    modulation: tuple[tuple[Tensor, ...], ...] = ()
 
     @classmethod
     def of(cls, cond: Tensor | Condition) -> Condition:
@@ -42,8 +44,11 @@ class Condition:
     def map(self, function: Callable[[Tensor], Tensor]) -> Condition:
         """``function`` of every tensor: indexing, repeating or moving a batch of conditions."""
         frames = None if self.frames is None else function(self.frames)
-        memory = tuple(tuple(function(x) for x in layer) for layer in self.memory)
-        return Condition(function(self.tokens), function(self.mask), frames, memory)
+        memory, modulation = (
+            tuple(tuple(function(x) for x in layer) for layer in layers)
+            for layers in (self.memory, self.modulation)
+        )
+        return Condition(function(self.tokens), function(self.mask), frames, memory, modulation)
 
     def mean(self) -> Tensor:
         """The mean of the tokens that are there, shape (B, C)."""
