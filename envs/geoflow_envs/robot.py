@@ -20,6 +20,7 @@ from .scene import FIRM_LIMIT, TIMESTEP, box
 CONTROL_HZ = 20
 SUBSTEPS = round(1 / (CONTROL_HZ * TIMESTEP))
 BLOCKS = 5  # the target moves in this many small jumps within one control step
+_PARTS = np.arange(1, BLOCKS + 1) / BLOCKS
 MAX_SPEED = 0.4  # of the commanded TCP [m/s]
 MAX_ANGULAR_SPEED = 2.2  # [rad/s]; faster swings ratchet a held object out of the grasp
 MAX_LEAD, MAX_ANGULAR_LEAD = 0.05, 0.4  # of the commanded TCP before a hand that something holds up [m, rad]
@@ -322,7 +323,6 @@ class PandaRobot(Robot):
         super().__init__(model)
         names = [f"joint{i}" for i in range(1, 8)]
         self.joints = np.array([model.joint(name).qposadr[0] for name in names])
-        self.dofs = np.array([model.joint(name).dofadr[0] for name in names])
         self.servos = np.array([model.actuator(name).id for name in names])
         # The servos' damping acts on the speed itself and so lags by kv / kp; targets lead by all but SERVO_LAG of it.
         gain, damping = model.actuator_gainprm[self.servos, 0], -model.actuator_biasprm[self.servos, 2]
@@ -341,8 +341,8 @@ class PandaRobot(Robot):
         angles, _ = self.arm.inverse(self.target, before, _LIMITS)
         step = np.minimum(np.maximum(angles - before, -MAX_JOINT_STEP), MAX_JOINT_STEP)
         self.angles = before + step
-        for block in range(1, BLOCKS + 1):
-            data.ctrl[self.servos] = before + step * (block / BLOCKS) + step * CONTROL_HZ * self.lead
+        for target in before + np.outer(_PARTS, step) + step * CONTROL_HZ * self.lead:
+            data.ctrl[self.servos] = target
             mujoco.mj_step(self.model, data, nstep=SUBSTEPS // BLOCKS)
 
     def reachable(self, keys: Sequence[Array], obstacle: Array) -> bool:

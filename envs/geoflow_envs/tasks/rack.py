@@ -155,12 +155,15 @@ class RackSlot(PoseTask[State]):
         self.clearance, self.slots = chosen.clearance, slots(chosen.fan)
         self.rotation_limit = max(self.success_rotation, self.loose * self.clearance / DEPTH)
         super().__init__(_task_bodies(self.slots, chosen), level, robot, **knobs)
+        self._fit: tuple[State, Fit] | None = None
 
     # --- the rules ---
 
     def fit(self, state: State) -> Fit:
         """How the plate stands to the nearest slot."""
-        return fit(state.plate, state.rack, self.slots)
+        if self._fit is None or self._fit[0] is not state:  # asked twice a step
+            self._fit = state, fit(state.plate, state.rack, self.slots)
+        return self._fit[1]
 
     def seated(self, fit: Fit) -> bool:
         """Whether the plate stands in a slot as success asks, whoever holds it."""
