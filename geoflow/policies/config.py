@@ -16,7 +16,8 @@ class PolicyConfig:
     """Geometry of the pose: SE3 (screw geodesics), R3xSO3 (decoupled), Euclidean (position + 6D rotation), or
     module:Class, a geoflow.Manifold of your own on poses, position first in tangents and features."""
     frame: str = "tcp"
-    """The pose observation in which chunks are expressed, or world."""
+    """The pose observation in which chunks are expressed, or world; with several arms it may be the beginning of one
+    name an arm, and each arm's chunk is in its own: tcp for tcp_left and tcp_right."""
     gravity: bool = True
     """Show heights above z = 0 and which way is up. An end-effector frame then keeps its invariance to turns
     about the vertical and horizontal shifts of the scene, not to tilting it, which gravity and a table forbid."""
