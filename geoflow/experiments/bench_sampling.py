@@ -126,8 +126,9 @@ def _calls(
             if "onnx" in ways and batch == 1:
                 calls["onnx", n, 1] = _onnx(policy, n, folder / f"{n}.onnx", threads)
     diffusion = _diffusion(policy).to(device).eval()
+    sampler = ChunkSampler(policy)
     for batch in batches:
-        obs = dict(zip(policy.spec.kinds, (x.to(device) for x in sampler.example(batch)[1:]), strict=True))
+        obs = dict(zip(sampler.names, (x.to(device) for x in sampler.example(batch)[1:]), strict=True))
         for n, solver in ((100, "ddpm"), (10, "ddim")):
             calls[solver, n, batch] = lambda obs=obs, n=n, solver=solver: diffusion.act(obs, n, solver)
     return calls
