@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,8 @@ GOALS: dict[str, tuple[str, float]] = {
 """Figure -> what it should be."""
 FRAME = 84
 """Pixels a side of the timed frame."""
+KEEP = 5
+"""Of so many steps, one has its state kept."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,8 @@ class Cost:
         observe_ms: One observation of poses.
         frame_ms: One observation with an image of `FRAME` pixels; None where there is no OpenGL.
         cpu_minutes_per_1000: To collect and write 1000 demonstrations, failed attempts included; None without any.
+        time_in_physics: Part of the time of `env.step` that is `mj_step` itself. An arm that moves costs the solver
+            more than the same states with the controls held, so this exceeds `share_of_physics`.
     """
 
     task: str
@@ -77,6 +82,7 @@ class Cost:
     observe_ms: float
     frame_ms: float | None
     cpu_minutes_per_1000: float | None
+    time_in_physics: float | None = None
 
     def missed(self) -> list[str]:
         """The figures that miss their goals."""
@@ -179,13 +185,14 @@ def measure(env: EnvConfig, episodes: int, resets: int, seed: int = 0, frames: b
             observe_ms=observe,
             frame_ms=_frame(env, seed) if frames else None,
             cpu_minutes_per_1000=1000 * total / successes / 60 if successes else None,
+            time_in_physics=sum(made.inside) / sum(made.steps[::KEEP]),
         )
     finally:
         made.close()
 
 
 class Clocked(gym.Wrapper):
-    """Keeps the CPU seconds of every reset and step, and every fifth state that a step starts from."""
+    """Keeps the CPU seconds of every reset and step; of every fifth step its state and its time in `mj_step`."""
 
     def __init__(self, env: gym.Env) -> None:
         super().__init__(env)
@@ -196,6 +203,7 @@ class Clocked(gym.Wrapper):
         self.resets: list[float] = []
         self.steps: list[float] = []
         self.states: list[np.ndarray] = []
+        self.inside: list[float] = []
         self.unclocked = 0.0
         """CPU seconds that this wrapper took itself."""
 
@@ -209,13 +217,37 @@ class Clocked(gym.Wrapper):
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         """Step, by the clock."""
         begin = time.process_time()
-        if len(self.steps) % 5 == 0:
+        kept = len(self.steps) % KEEP == 0
+        if kept:
             self.states.append(_state(self.unwrapped))
-        middle = time.process_time()
-        result = self.env.step(action)
-        self.steps.append(time.process_time() - middle)
+        with _physics_clock() if kept else nullcontext([]) as inside:
+            middle = time.process_time()
+            result = self.env.step(action)
+            self.steps.append(time.process_time() - middle)
+        if kept:
+            self.inside.append(sum(inside))
         self.unclocked += middle - begin
         return result
+
+
+@contextmanager
+def _physics_clock() -> Iterator[list[float]]:
+    """The CPU seconds of each call of `mujoco.mj_step` while it lasts."""
+    import mujoco
+
+    seconds: list[float] = []
+    step = mujoco.mj_step  # pyright: ignore[reportAttributeAccessIssue]
+
+    def timed(*args: Any, **kwargs: Any) -> None:
+        begin = time.process_time()
+        step(*args, **kwargs)
+        seconds.append(time.process_time() - begin)
+
+    mujoco.mj_step = timed  # pyright: ignore[reportAttributeAccessIssue]
+    try:
+        yield seconds
+    finally:
+        mujoco.mj_step = step  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def _collect(env: gym.Env, seed: int, path: Path, meta: Meta) -> Episode:
@@ -294,6 +326,7 @@ _COLUMNS = (
     ("mj_step/s", 10),
     ("env/s", 7),
     ("share", 7),
+    ("inside", 7),
     ("x real", 7),
     ("act ms", 7),
     ("reset ms", 9),
@@ -322,6 +355,7 @@ def _row(cost: Cost) -> str:
         cell("physics_steps_per_s", ".0f"),
         cell("env_steps_per_s", ".0f"),
         cell("share_of_physics", ".0f", 100) + " %",
+        cell("time_in_physics", ".0f", 100) + " %",
         cell("times_real_time", ".0f"),
         cell("act_ms", ".2f"),
         cell("reset_ms_median", ".1f"),

@@ -48,6 +48,8 @@ def test_the_clock_counts_each_reset_and_step_and_not_the_keeping_of_states():
     assert len(env.resets) == 1
     assert len(env.steps) == 11
     assert len(env.states) == 3
+    assert len(env.inside) == 3
+    assert all(0 < inside < step - 0.008 for inside, step in zip(env.inside, env.steps[::5], strict=True))
     assert env.resets[0] >= 0.004
     assert min(env.steps) >= 0.008
     assert 0 < env.unclocked < sum(env.steps)
@@ -101,6 +103,7 @@ def test_a_table_and_a_record_with_provenance(tmp_path: Path, capsys: pytest.Cap
     share = record["env_steps_per_s"] / record["physics_steps_per_s"]
     assert record["share_of_physics"] == pytest.approx(share)
     assert 0 < record["share_of_physics"] < 1.2
+    assert 0 < record["time_in_physics"] < 1
     assert record["times_real_time"] < record["env_steps_per_s"] / 20
     table = capsys.readouterr().out
     assert "WireLoop" in table
