@@ -123,35 +123,3 @@ def test_limits_grow_tighter_with_the_level() -> None:
         assert harder.turn < easier.turn
         assert harder.rotation[1] >= easier.rotation[1]
     assert LEVELS[-1].rotation == (radians(150), radians(180))
-
-
-def test_the_expert_depends_on_the_state_alone() -> None:
-    env = make(level=2)
-    env.reset(seed=11)
-    core = stand_env(env)
-    expert = core.expert()
-    for _ in range(60):
-        action = expert.act()
-        fresh = core.expert()
-        fresh.mode, fresh._episode = expert.mode, core.episode
-        np.testing.assert_array_equal(fresh.act(), action)
-        env.step(action)
-
-
-@pytest.mark.slow
-def test_the_expert_recovers_from_a_lost_grasp() -> None:
-    """Eight steps of an open gripper in mid-air: it takes the bottle up from the table."""
-    env, successes = make(level=1), 0
-    for seed in range(10):
-        env.reset(seed=seed)
-        expert, opened = stand_env(env).expert(), 0
-        while True:
-            action = expert.act()
-            if opened < 8 and (opened or stand_env(env).lifted):
-                action[7], opened = -1.0, opened + 1
-            _, _, terminated, truncated, info = env.step(action)
-            if terminated or truncated:
-                break
-        assert opened == 8
-        successes += info["is_success"]
-    assert successes >= 9

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Any
 
-import gymnasium as gym
 import mujoco
 import numpy as np
 import pytest
 from geoflow_envs import poses
-from geoflow_envs.episode_end import EpisodeEnd
 from geoflow_envs.tasks.key_turn import BLADE, BOW, DEPTH, FLIP, MODES, KeyTurn, Mode, fit, grasp
 
 ROBOTS = ("free", "panda")
@@ -24,26 +21,6 @@ def hold(env: KeyTurn, gripper: float = 1.0) -> np.ndarray:
     return np.append(env.state().tcp, gripper).astype(np.float32)
 
 
-def play(env: gym.Env, seed: int, choice: str = "greedy", shift: float = 0.0) -> dict[str, Any]:
-    """One episode of the expert: the last info, with the number of steps; `shift` scales bursts of disturbance."""
-    env.reset(seed=seed)
-    core: Any = env.unwrapped
-    expert, rng, left, offset = core.expert(choice, seed), np.random.default_rng(seed), 0, poses.IDENTITY
-    for step in range(1, 1000):
-        action = expert.act().astype(float)
-        if left == 0 and rng.random() < 0.06:
-            left = int(rng.integers(5, 9))
-            direction = rng.standard_normal((2, 3)) / 3**0.5
-            offset = poses.pose(shift * 0.03 * direction[0], shift * np.radians(20) * direction[1])
-        if left and shift:
-            left -= 1
-            action[:7] = poses.compose(action[:7], offset)
-        _, _, terminated, truncated, info = env.step(action.astype(np.float32))
-        if terminated or truncated:
-            return {**info, "steps": step}
-    raise AssertionError("the episode did not end")
-
-
 def inserted(env: KeyTurn, hinge: float, depth: float = DEPTH, flip: bool = False) -> None:
     """Put the key into the slot and the hand around its bow, with the hinge at an angle."""
     state = env.state()
@@ -55,19 +32,6 @@ def inserted(env: KeyTurn, hinge: float, depth: float = DEPTH, flip: bool = Fals
 
 
 # --- the scene ---
-
-
-def test_the_datasheet_states_the_numbers_of_the_code() -> None:
-    text = KeyTurn.__doc__ or ""
-    assert "{" not in text
-    for number in (
-        "12 x 4.4 x 40",
-        "deeper than\n    32 mm",
-        "10 to 150",
-        "0: 45 to 60 degrees, 3 mm",
-        "260 steps",
-    ):
-        assert number in text, number
 
 
 @pytest.mark.parametrize("level", range(4))
@@ -113,26 +77,6 @@ def test_a_scene_starts_with_the_key_between_the_pads_and_its_angles_within_the_
     assert len(turns) == 8
 
 
-@pytest.mark.parametrize(
-    ("knobs", "message"),
-    [
-        ({"level": 4}, "level must be one of 0, 1, 2, 3; got 4"),
-        (
-            {"rotation_range": (0, 90)},
-            "rotation_range must be two angles in degrees, 10 <= low <= high <= 150",
-        ),
-        ({"rotation_range": (90, 170)}, "10 <= low <= high <= 150"),
-        ({"tilt_range": (30, 10)}, "tilt_range must be two angles in degrees"),
-        ({"clearance": 0.1}, "clearance is per side in metres, from 0.0005 to 0.005; got 0.1"),
-        ({"robot": "ur5"}, "robot must be one of 'free', 'panda'"),
-    ],
-    ids=str,
-)
-def test_knobs_out_of_range_name_what_is_valid(knobs: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        make(**knobs)
-
-
 # --- the rules ---
 
 
@@ -166,18 +110,6 @@ def test_the_hinge_turns_with_the_key_alone_and_stays_where_it_is_left() -> None
     assert env.state().hinge == pytest.approx(carried, abs=0.05)
 
 
-def test_a_key_let_go_in_the_air_is_dropped_and_ends_the_episode() -> None:
-    env = make()
-    env.reset(seed=0)
-    for _ in range(40):
-        _, _, terminated, _, info = env.step(hold(env, -1.0))
-        if terminated:
-            break
-    assert terminated
-    assert info["failure"] == "dropped"
-    assert not info["is_success"]
-
-
 @pytest.mark.parametrize(
     ("depth", "kind"), [(0.04, "not_turned"), (0.02, "not_deep_enough"), (-0.05, "not_deep_enough")]
 )
@@ -188,59 +120,18 @@ def test_a_key_in_place_is_named_for_what_it_lacks(depth: float, kind: str) -> N
     assert env.failure_kind() == kind
 
 
-def test_a_key_held_in_the_air_is_misaligned_at_the_time_limit() -> None:
-    env = EpisodeEnd(gym.wrappers.TimeLimit(make(level=2), 3))
-    env.reset(seed=0)
-    core: Any = env.unwrapped
-    infos = [env.step(hold(core))[4] for _ in range(3)]
-    assert [info["failure"] for info in infos] == ["", "", "misaligned"]
-
-
 # --- the expert ---
 
 
-def test_the_expert_depends_on_the_state_alone() -> None:
-    """An expert that saw the whole episode and one made this moment, with the same mode, act alike."""
-    env = make(level=2)
-    env.reset(seed=11)
-    expert = env.expert()
-    for _ in range(50):
-        action = expert.act()
-        fresh = env.expert()
-        fresh.mode, fresh._episode = expert.mode, env.episode
-        np.testing.assert_array_equal(fresh.act(), action)
-        env.step(action)
-
-
-@pytest.mark.parametrize("robot", ROBOTS)
-@pytest.mark.parametrize("level", range(4))
-def test_the_expert_succeeds(level: int, robot: str) -> None:
-    env = EpisodeEnd(make(level=level, robot=robot))
-    for seed in range(3):
-        info = play(env, seed)
-        assert info["is_success"], f"seed {seed}: {info}"
-        assert info["failure"] == ""
-        assert info["steps"] < 200
-
-
-def test_a_random_choice_is_seeded_and_reaches_every_mode() -> None:
-    env = EpisodeEnd(make(level=1))
-    core: Any = env.unwrapped
-    reached = Counter()
-    for seed in range(20):
-        info = play(env, seed, "random")
-        expert = core.expert("random", seed)
-        core.reset(seed=seed)
-        expert.act()
+def test_the_expert_ends_in_the_mode_it_chose() -> None:
+    env = make(level=1)
+    for seed in range(6):
+        env.reset(seed=seed)
+        expert, terminated, info = env.expert("random", seed), False, {}
+        while not terminated:
+            _, _, terminated, _, info = env.step(expert.act())
+        assert info["is_success"]
         assert info["mode"] == expert.mode.index
-        reached[info["mode"]] += info["is_success"]
-    assert sorted(reached) == [0, 1, 2, 3]
-    assert min(reached.values()) >= 1
-
-
-def test_the_expert_recovers_from_disturbances() -> None:
-    env = EpisodeEnd(make(level=2))
-    assert sum(play(env, seed, shift=1.0)["is_success"] for seed in range(8)) >= 7
 
 
 def test_the_expert_comes_back_to_a_key_it_left_in_the_slot() -> None:

@@ -121,35 +121,3 @@ def test_the_plate_lies_still_on_its_face() -> None:
         assert abs(normal[2]) > 0.99
         assert poses.transform(state.plate, (0, 0, HANDLE_HEIGHT))[2] == pytest.approx(0.010, abs=0.002)
         assert np.abs(rack_env(env).data.qvel).max() < 0.02
-
-
-def test_the_expert_depends_on_the_state_alone() -> None:
-    env = make(level=1)
-    env.reset(seed=11)
-    core = rack_env(env)
-    expert = core.expert()
-    for _ in range(60):
-        action = expert.act()
-        fresh = core.expert()
-        fresh.mode, fresh._episode = expert.mode, core.episode
-        np.testing.assert_array_equal(fresh.act(), action)
-        env.step(action)
-
-
-@pytest.mark.slow
-def test_the_expert_recovers_from_a_lost_grasp() -> None:
-    """Eight steps of an open gripper in mid-air: it picks the plate up again."""
-    env, successes = make(level=1), 0
-    for seed in range(10):
-        env.reset(seed=seed)
-        expert, opened = rack_env(env).expert(), 0
-        while True:
-            action = expert.act()
-            if opened < 8 and (opened or rack_env(env).state().plate[2] > 0.12):
-                action[7], opened = -1.0, opened + 1
-            _, _, terminated, truncated, info = env.step(action)
-            if terminated or truncated:
-                break
-        assert opened == 8
-        successes += info["is_success"]
-    assert successes >= 8
