@@ -27,6 +27,7 @@ MANNER = {
     "manner": "{} execution",
     "ensemble": "ensemble {}",
     "warm_start": "warm start at {}",
+    "candidates": "the likeliest of {} chunks",
     "disturbance": "{:.0%} of steps disturbed",
     "first_seed": "scenes from seed {}",
 }
@@ -230,6 +231,7 @@ def _pooled(task: str, policy: str, members: Sequence[tuple[Run, Record]]) -> Re
         "manner",
         "ensemble",
         "warm_start",
+        "candidates",
         "disturbance",
     )
     alike += ("first_seed", "parameters", "device", "hardware", "commit", "versions")

@@ -105,6 +105,8 @@ class EvaluateConfig:
     """m >= 0: act on the mean of all chunks that reach the present step, weighted exp(-m i), oldest first."""
     warm_start: float | None = None
     """t_0 in (0, 1): begin to sample a chunk there, from what is left of the last one."""
+    candidates: int = 1
+    """Draw so many chunks each time, and execute the likeliest (flow policies)."""
     disturbance: float = 0.0
     """Share of steps at which something else is executed than was commanded, in bursts as in collect.disturbance."""
     workers: int = 0
@@ -112,7 +114,17 @@ class EvaluateConfig:
 
     def __post_init__(self) -> None:
         """Raise ValueError for a number out of its range."""
-        at_least(self, "evaluate", episodes=1, first_seed=0, execute=0, delay=0, disturbance=0, workers=0)
+        at_least(
+            self,
+            "evaluate",
+            episodes=1,
+            first_seed=0,
+            execute=0,
+            delay=0,
+            disturbance=0,
+            candidates=1,
+            workers=0,
+        )
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,7 @@ from geoflow.policies.base import Policy
 from geoflow.policies.checkpoint import CheckpointError, load_policy, policy_class
 from geoflow.policies.config import PolicyConfig
 from geoflow.policies.execution import Execution
+from geoflow.policies.selection import check_density, likeliest
 
 FORMAT, VERSION = "geoflow-evaluation", 1
 LATENCY_CALLS = 50
@@ -105,7 +106,7 @@ def evaluate(
     cells = solvers(policy.config, config.nfe)
     path = Path(out) if out is not None else run / "eval.json"
     kwargs = json.loads(json.dumps(env.kwargs))  # as it will be read back: a tuple is a list in JSON
-    how = asdict(execution) | {"disturbance": config.disturbance}
+    how: dict[str, Any] = asdict(execution) | {"disturbance": config.disturbance}
     how |= {"first_seed": config.first_seed, "weights": weights}
     identity = {cell: _Identity(cell.nfe, cell.name, env.id, kwargs, **how) for cell in cells}
     records = _finished(path, weights)
@@ -118,7 +119,7 @@ def evaluate(
         probe = make_env(env)
         try:
             check_env(probe, policy, env.id)
-            latency = {cell: measure_latency(policy, probe, cell) for cell in todo}
+            latency = {cell: measure_latency(policy, probe, cell, execution.candidates) for cell in todo}
             facts = _policy_facts(policy, meta, run) | _task_facts(probe, env)
             _check_writable(path.parent)
         finally:
@@ -166,7 +167,9 @@ def summary(episodes: list[Episode]) -> dict[str, Any]:
     }
 
 
-def measure_latency(policy: Policy, env: Any, cell: Solver, calls: int = LATENCY_CALLS) -> dict[str, float]:
+def measure_latency(
+    policy: Policy, env: Any, cell: Solver, candidates: int = 1, calls: int = LATENCY_CALLS
+) -> dict[str, float]:
     """Time from one observation to one chunk in ms: median and 95th percentile over ``calls`` calls."""
     obs, _ = env.reset(seed=0)
     steps = policy.config.observation_steps
@@ -174,7 +177,10 @@ def measure_latency(policy: Policy, env: Any, cell: Solver, calls: int = LATENCY
     times = []
     for _ in range(calls + 5):
         begin = time.perf_counter()
-        policy.act(window, nfe=cell.nfe, solver=cell.name).cpu()
+        if candidates > 1:
+            likeliest(policy, window, candidates, nfe=cell.nfe, solver=cell.name).cpu()
+        else:
+            policy.act(window, nfe=cell.nfe, solver=cell.name).cpu()
         times.append(1e3 * (time.perf_counter() - begin))
     times = times[5:]  # the first calls allocate
     return {
@@ -197,6 +203,7 @@ class _Identity:
     manner: str
     ensemble: float | None
     warm_start: float | None
+    candidates: int
     disturbance: float
     first_seed: int
     weights: str
@@ -285,9 +292,13 @@ def _trained_env(meta: Mapping[str, Any], policy: Policy) -> EnvConfig:
 
 def _execution(config: EvaluateConfig, policy: Policy) -> Execution:
     execute = config.execute or policy.config.execute
-    execution = Execution(execute, config.delay, config.manner, config.ensemble, config.warm_start)
+    execution = Execution(
+        execute, config.delay, config.manner, config.ensemble, config.warm_start, config.candidates
+    )
     execution.check(policy.config.horizon)
     policy.check_manner(execution.manner, execution.delay, execution.warm_start)
+    if execution.candidates > 1:
+        check_density(policy)
     return execution
 
 

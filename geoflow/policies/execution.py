@@ -11,6 +11,7 @@ import torch
 
 from geoflow.manifolds import SE3, Euclidean, Product, frechet_mean
 from geoflow.policies.base import Onward, Policy
+from geoflow.policies.selection import check_density, likeliest
 
 MANNERS = ("naive", "joined", "guided", "given")
 
@@ -32,6 +33,7 @@ class Execution:
             the group (Karcher mean).
         warm_start: None, or a time t_0 in (0, 1): every prediction but the first begins there, from what is left
             of the last chunk with noise as of t_0, and needs fewer evaluations.
+        candidates: Chunks of each prediction; the likeliest is executed (`geoflow.policies.selection`).
 
     Raises:
         ValueError: a number out of its range, or an unknown manner.
@@ -42,6 +44,7 @@ class Execution:
     manner: str = "naive"
     ensemble: float | None = None
     warm_start: float | None = None
+    candidates: int = 1
 
     def __post_init__(self) -> None:
         if self.manner not in MANNERS:
@@ -59,6 +62,13 @@ class Execution:
             )
         if self.warm_start is not None and self.manner == "guided":
             raise ValueError("warm_start with manner='guided'; guidance begins at noise: use naive or given.")
+        if self.candidates < 1:
+            raise ValueError(f"candidates={self.candidates}; give at least 1, and 1 to take the first.")
+        if self.candidates > 1 and (self.manner != "naive" or self.warm_start is not None):
+            raise ValueError(
+                f"candidates={self.candidates} with manner={self.manner!r} and warm_start={self.warm_start}; they are "
+                "drawn from noise, and know nothing of the last chunk: use naive."
+            )
 
     def check(self, horizon: int) -> None:
         """Raise ValueError where chunks of ``horizon`` steps are too short for it."""
@@ -99,6 +109,8 @@ class Executor:
     ) -> None:
         execution.check(policy.config.horizon)
         policy.check_manner(execution.manner, execution.delay, execution.warm_start)
+        if execution.candidates > 1:
+            check_density(policy)
         self._policy, self._execution, self._size = policy, execution, size
         self._options: dict[str, Any] = {"nfe": nfe, "solver": solver}
         self.reset()
@@ -148,7 +160,11 @@ class Executor:
             left = torch.from_numpy(plan[rows, tick - start :])
             if left.shape[1]:
                 onward = Onward(left, how.delay, how.manner, how.warm_start)
-        chunk = self._policy.act(window, generator=generator, onward=onward, **self._options).cpu().numpy()
+        options = {**self._options, "generator": generator}
+        if how.candidates > 1:
+            chunk = likeliest(self._policy, window, how.candidates, **options).cpu().numpy()
+        else:
+            chunk = self._policy.act(window, onward=onward, **options).cpu().numpy()
         self.predicted += len(chunk)
         plan = np.zeros((self._size, *chunk.shape[1:]), chunk.dtype)
         plan[rows] = chunk
