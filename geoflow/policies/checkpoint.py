@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from geoflow.policies.base import Policy, PolicySpec
 from geoflow.policies.config import PolicyConfig
 from geoflow.policies.ddpm import DDPMPolicy
+from geoflow.policies.diffusion_policy import DiffusionPolicy
 from geoflow.policies.flow import FlowPolicy
 from geoflow.policies.foreign import import_class
 from geoflow.policies.regression import RegressionPolicy
@@ -20,6 +21,7 @@ from geoflow.policies.regression import RegressionPolicy
 POLICIES: dict[str, type[Policy]] = {
     "flow": FlowPolicy,
     "ddpm": DDPMPolicy,
+    "diffusion_policy": DiffusionPolicy,
     "regression": RegressionPolicy,
 }
 
@@ -29,7 +31,7 @@ class CheckpointError(ValueError):
 
 
 def policy_class(name: str) -> type[Policy]:
-    """The class of a policy type: flow, ddpm, or module:Class, a subclass of `Policy`.
+    """The class of a policy type: flow, ddpm, diffusion_policy, regression, or module:Class, a subclass of `Policy`.
 
     Raises:
         ValueError: there is none; the message says what would work.

@@ -11,7 +11,8 @@ class PolicyConfig:
     """A policy over pose chunks; every field is a free choice, none is derived from data."""
 
     type: str = "flow"
-    """flow, ddpm, regression, or module:Class, a subclass of geoflow.policies.base.Policy of your own."""
+    """flow, ddpm, diffusion_policy (ddpm in the range of the data), regression, or module:Class, a subclass of
+    geoflow.policies.base.Policy of your own."""
     manifold: str = "SE3"
     """Geometry of the pose: SE3 (screw geodesics), R3xSO3 (decoupled), Euclidean (position + 6D rotation), or
     module:Class, a geoflow.Manifold of your own on poses, position first in tangents and features."""

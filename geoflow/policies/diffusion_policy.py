@@ -12,9 +12,8 @@ class DiffusionPolicy(DDPMPolicy):
     """Positions and extras from their limits to [-1, 1] by axis, 6D rotations as they are, estimates clipped to 1.
 
     Limits are over all steps of a chunk alike. Scaling each axis of a position on its own is no automorphism of
-    SE(3), which does not matter to a diffusion of plain numbers; `DDPMPolicy` scales as the flows do. Named
-    ``policy.type: "geoflow.policies.diffusion_policy:DiffusionPolicy"``; the other settings are in
-    configs/policy/diffusion_policy.yaml.
+    SE(3), which does not matter to a diffusion of plain numbers; `DDPMPolicy` scales as the flows do. The other
+    settings of Diffusion Policy are in configs/policy/diffusion_policy.yaml.
     """
 
     @torch.no_grad()
