@@ -18,8 +18,9 @@ AT = 0.9
 """The time whose density is asked for: with a tenth of the noise. Policies that predict end points have none at 1,
 and peaks that are narrower than this are no reason to prefer a chunk."""
 STEPS = 10
-PROBES = 2
-"""Random directions of Hutchinson's estimate; the same for all chunks, so that what they share cancels."""
+PROBES = 8
+"""Random directions of Hutchinson's estimate, the same for all chunks, so that what they share cancels. On a known
+mixture the estimate keeps the order of chunks with 8 (correlation 0.998), and not with 2 (0.7)."""
 
 
 def check_density(policy: Policy) -> FlowPolicy:
