@@ -527,6 +527,6 @@ def test_the_command_collects_trains_and_evaluates(tmp_path: Path) -> None:
     words = [f"--train.{key}={value}" for key, value in options.items()]
     words += ["--policy.width=16", "--policy.depth=1"]
     main(["train", "--env", env, *words, "--device", "cpu", "--out", str(run)])
-    judge = ["--episodes", "1", "--nfe", "1", "--evaluate.workers", "1", "--device", "cpu"]
+    judge = ["--episodes", "1", "--nfe", "1", "--workers", "1", "--device", "cpu"]
     main(["evaluate", str(run), *judge])
     assert (run / "eval.json").is_file() or list(run.rglob("eval*.json"))

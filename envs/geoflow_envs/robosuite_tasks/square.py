@@ -21,6 +21,7 @@ DEPTH = 0.105  # of the nut's lower face under the peg's top [m]; from 0.09 on r
 GRIP = (0.058, 0.0, 0.004)  # of the TCP in the nut's frame: on the handle [m]
 HANDLE = 0.0159  # half its thickness [m]
 YAW = (-1.6, 3.4)  # of a hand that points down, from home: the wrist's range [rad]
+SEAM = (YAW[0] + YAW[1]) / 2 - pi  # yaws are counted from here on, outside of that range [rad]
 BASE, REACH = np.array([-0.56, 0.0]), 0.76  # of the arm, with such a hand, from its base in the plane [m]
 
 
@@ -72,13 +73,13 @@ class RobosuiteSquare(RobosuiteTask[SquareState]):
     height = 0.87
 
     def ways(self, state: SquareState) -> tuple[Way, ...]:
-        """Those that the arm reaches, with turns of its wrist under half a turn within the wrist's range."""
+        """Those that the arm reaches, at the grasp and on the peg within the wrist's range."""
         found = []
         for way in WAYS:
             placed = poses.compose(on_peg(state.peg, way.quarter), grip(way.swap))
-            turns = (yaw(state.tcp), yaw(poses.compose(state.nut, grip(way.swap))), yaw(placed))
+            turns = (yaw(poses.compose(state.nut, grip(way.swap))), yaw(placed))
             near = float(np.hypot(*(placed[:2] - BASE))) < REACH
-            if near and max(turns) < YAW[1] and np.abs(np.diff(turns)).max() < pi - 0.1:
+            if near and min(turns) > YAW[0] and max(turns) < YAW[1]:
                 found.append(way)
         return tuple(found)
 
@@ -124,9 +125,9 @@ def on_peg(peg: Array, quarter: int) -> Array:
 
 
 def yaw(T_world_tcp: Array) -> float:
-    """How far a hand that points down is turned from home, where its x is the world's y, from `YAW[0]` on [rad]."""
+    """How far a hand that points down is turned from home, where its x is the world's y, from `SEAM` on [rad]."""
     x = poses.rotate(T_world_tcp, (1, 0, 0))
-    return YAW[0] + float((np.arctan2(-x[0], x[1]) - YAW[0]) % (2 * pi))
+    return SEAM + float((np.arctan2(-x[0], x[1]) - SEAM) % (2 * pi))
 
 
 datasheet(RobosuiteSquare, height=RobosuiteSquare.height)
