@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from math import cos, degrees, pi, radians, sin
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -88,12 +87,10 @@ class Wire:
         """The wire whose points in its own frame are `bends`, flat, and whose free end is at the pose `wire`."""
         return cls(bends.reshape(-1, 3) @ poses.matrix(wire).T + wire[:3])
 
-    @cached_property
-    def tangents(self) -> Array:
-        """Unit tangents at the points, half-way between those of the pieces that meet there."""
-        pieces = np.diff(self.points, axis=0)
-        tangents = np.concatenate([pieces[:1], pieces[:-1] + pieces[1:], pieces[-1:]])
-        return tangents / np.linalg.norm(tangents, axis=1, keepdims=True)
+    def tangent(self, index: int) -> Array:
+        """Unit tangent at a point, half-way between those of the pieces that meet there."""
+        along = self.points[min(index + 1, SEGMENTS)] - self.points[max(index - 1, 0)]
+        return along / poses.norm(along)
 
     def at(self, s: float) -> tuple[Array, Array]:
         """Point and smooth unit tangent at an arc length; straight on beyond the ends."""
@@ -101,7 +98,7 @@ class Wire:
         part = s / SEGMENT - index
         point = self.points[index] + part * (self.points[index + 1] - self.points[index])
         part = min(1.0, max(0.0, part))
-        tangent = (1 - part) * self.tangents[index] + part * self.tangents[index + 1]
+        tangent = (1 - part) * self.tangent(index) + part * self.tangent(index + 1)
         return point, tangent / poses.norm(tangent)
 
     def frame(self, s: float, mode: Mode) -> Array:
