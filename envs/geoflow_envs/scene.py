@@ -43,9 +43,9 @@ _HEADER = f"""
 </asset>
 """
 
-# Where each camera stands, its x and y axes, its field of view in degrees.
+# Where each camera stands, its x and y axes, its field of view in degrees; both see all of the workspace.
 CAMERAS = {
-    "front": ("1.02 -.56 .56", ".740 .672 0 -.306 .337 .890", 42),
+    "front": ("1.25 -.82 .72", ".740 .672 0 -.306 .337 .890", 42),
     "side": (".5 -1.05 .36", "1 0 0 0 .24 .97", 40),
 }
 _CAMERAS = "".join(
