@@ -282,7 +282,7 @@ class PoseTask(gym.Env[dict[str, Any], NDArray[Any]], ABC, Generic[S]):
         terminated = done or self._broken() or self.failed(state)
         info = {"is_success": success, "failure": "", "mode": self.mode(state)} | self._told()
         if terminated and not success:
-            info["failure"] = NOT_AS_TOLD if done else self.failure_kind()
+            info["failure"] = self.failure_kind()
         return self._observation(state), float(success), terminated, False, info
 
     def render(self) -> NDArray[np.uint8] | None:  # type: ignore[override]
@@ -308,7 +308,9 @@ class PoseTask(gym.Env[dict[str, Any], NDArray[Any]], ABC, Generic[S]):
         """What stands between the present state and success."""
         if self._broken():
             return "physics"
-        return self.shortfall(self.state())
+        state = self.state()
+        done = self.told is not None and self.succeeded(state)
+        return NOT_AS_TOLD if done and self.goal_at(state) != self.told else self.shortfall(state)
 
     def as_told(self, ways: Sequence[Any]) -> tuple[Any, ...]:
         """The ways to the goal that was asked for; all of them where none was, or where none leads there."""
