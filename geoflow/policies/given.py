@@ -23,6 +23,8 @@ from geoflow.policies.joining import coming_back
 
 CHANNELS = 1
 """What a network sees more than features: 1 at given steps, 0 at the others."""
+RETURN = 6
+"""Steps in which a chunk comes back from where its prefix led."""
 SLOPE = 0.1
 """How much of its displacement a prefix gains at a step, at most."""
 
@@ -67,7 +69,7 @@ def drifted(
     """
     xi, eta = (_twist(actions, distance, angle, generator)[:, None] for _ in range(2))
     j = torch.arange(actions.shape[1], device=actions.device) - d[:, None].to(actions) + 1
-    twist = coming_back(xi, SLOPE * eta, j)
+    twist = coming_back(xi, SLOPE * eta, j, RETURN)
     pose = se3.compose(actions[..., :7], se3.exp(torch.where(d[:, None, None] > 0, twist, 0)))
     return torch.cat([pose, actions[..., 7:]], -1)
 

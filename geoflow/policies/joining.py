@@ -1,8 +1,10 @@
 """A chunk c joined to one that is executed, a: c_i Exp(xi_i), xi from Log(c^-1 a) back to zero along a cubic.
 
 A chunk that was computed from a newer observation is right, but does not begin where the robot will be sent when it
-takes over. Joined, it goes on from there with the same pose and velocity, and is itself again `RETURN` steps later.
-This costs nothing, needs no training, and does not depend on how chunks are made.
+takes over. Joined, it goes on from there with the same pose and velocity, and is itself again some steps later. This
+costs nothing, needs no training, and does not depend on how chunks are made. The more steps, the smaller the jump, and
+the longer an old plan is held on to: on TiltedPegInsert (level 2, 300 ms of delay, 40 scenes) 2, 4 and 8 steps left
+changes of 8.5, 4.5 and 2.3 mm where chunks meet, and solved 39, 33 and 30 scenes; without joining 14.4 mm and 38.
 """
 
 from __future__ import annotations
@@ -12,23 +14,23 @@ from torch import Tensor
 
 from geoflow.lie import se3
 
-RETURN = 8
+BACK = 2
 """Steps in which a chunk comes back."""
 
 
-def coming_back(value: Tensor, slope: Tensor, j: Tensor) -> Tensor:
-    """Twists at steps j of the cubic with this value and slope (a step) at j = 0, and zeros of both at `RETURN`.
+def coming_back(value: Tensor, slope: Tensor, j: Tensor, back: int) -> Tensor:
+    """Twists at steps j of the cubic with this value and slope (a step) at j = 0, and zeros of both at ``back``.
 
-    Before j = 0 it is the line they say, after `RETURN` it is zero. Values and slopes (B, 1, 6), j (B, T) or (T,).
+    Before j = 0 it is the line they say, after ``back`` it is zero. Values and slopes (B, 1, 6), j (B, T) or (T,).
     """
-    s = (j / RETURN).clamp(0, 1)
+    s = (j / back).clamp(0, 1)
     stay = torch.where(j > 0, 2 * s**3 - 3 * s**2 + 1, 1)
-    lean = torch.where(j > 0, RETURN * (s**3 - 2 * s**2 + s), j)
+    lean = torch.where(j > 0, back * (s**3 - 2 * s**2 + s), j)
     return stay[..., None] * value + lean[..., None] * slope
 
 
-def join(chunk: Tensor, going: Tensor, d: int) -> Tensor:
-    """A chunk (B, T, 7 + k) whose first d steps are those of ``going`` (B, n, 7 + k), and that comes back to itself.
+def join(chunk: Tensor, going: Tensor, d: int, back: int = BACK) -> Tensor:
+    """A chunk (B, T, 7 + k) that begins with d steps of ``going`` (B, n, 7 + k), itself again ``back`` steps later.
 
     The velocity with which it leaves is that of the last two of them; of one alone only the pose is known. Extras
     beyond the given steps are the chunk's own.
@@ -39,5 +41,5 @@ def join(chunk: Tensor, going: Tensor, d: int) -> Tensor:
     xi = se3.log(se3.compose(se3.inverse(c[:, max(d - 2, 0) : d]), a[:, max(d - 2, 0) :]))
     slope = xi[:, -1:] - xi[:, :1]
     j = torch.arange(chunk.shape[1], device=chunk.device, dtype=chunk.dtype) - (d - 1)
-    pose = se3.compose(c, se3.exp(coming_back(xi[:, -1:], slope, j)))
+    pose = se3.compose(c, se3.exp(coming_back(xi[:, -1:], slope, j, back)))
     return torch.cat([going[:, :d], torch.cat([pose, chunk[..., 7:]], -1)[:, d:]], 1)

@@ -17,8 +17,7 @@ from geoflow.policies.checkpoint import build_policy
 from geoflow.policies.config import PolicyConfig
 from geoflow.policies.execution import Execution, Executor
 from geoflow.policies.flow import FlowPolicy
-from geoflow.policies.given import SLOPE, Given, delays, drifted, mark
-from geoflow.policies.joining import RETURN
+from geoflow.policies.given import RETURN, SLOPE, Given, delays, drifted, mark
 from geoflow.policies.realtime import RealTimeBroker
 
 HORIZON, MOST = 8, 5

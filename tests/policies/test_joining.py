@@ -13,9 +13,9 @@ from geoflow.policies.base import Onward, PolicySpec
 from geoflow.policies.checkpoint import build_policy
 from geoflow.policies.config import PolicyConfig
 from geoflow.policies.execution import Execution, Executor
-from geoflow.policies.joining import RETURN, coming_back, join
+from geoflow.policies.joining import coming_back, join
 
-T = 16
+T, BACK = 16, 8
 SPACE = gf.SE3()
 
 
@@ -35,10 +35,10 @@ def screws(n, seed, spread=0.02):
 @pytest.mark.parametrize("d", [1, 2, 5, 8])
 def test_it_begins_as_what_goes_on_and_ends_as_itself(d):
     chunk, going = screws(20, 1), screws(20, 2)[:, :10]
-    out = join(chunk, going, d)
+    out = join(chunk, going, d, BACK)
     assert torch.equal(out[:, :d], going[:, :d])
     assert torch.equal(out[:, d:, 7:], chunk[:, d:, 7:])
-    assert SPACE.distance(out[:, d - 1 + RETURN :, :7], chunk[:, d - 1 + RETURN :, :7]).sum() < 1e-6
+    assert SPACE.distance(out[:, d - 1 + BACK :, :7], chunk[:, d - 1 + BACK :, :7]).sum() < 1e-6
 
 
 def test_nothing_to_join():
@@ -57,17 +57,17 @@ def test_it_leaves_with_the_velocity_it_has():
         step = se3.compose(se3.inverse(pose[:, d - 2]), pose[:, d - 1])
         return SPACE.distance(se3.compose(pose[:, d - 1], step), pose[:, d])
 
-    joined, put = join(chunk, going, d), torch.cat([going[:, :d], chunk[:, d:]], 1)
+    joined, put = join(chunk, going, d, BACK), torch.cat([going[:, :d], chunk[:, d:]], 1)
     assert (change(joined) < 0.3 * change(put)).all()
     assert change(joined).mean() < 0.15 * change(put).mean()
 
 
 def test_the_cubic():
-    """Value and slope at 0, none of both at RETURN: by finite differences; a line before."""
+    """Value and slope at 0, none of both at BACK: by finite differences; a line before."""
     value, slope = torch.randn(2, 4, 1, 6, dtype=torch.float64)
     h = 1e-6
-    j = torch.tensor([0, h, -h, RETURN - h, RETURN, -3.0], dtype=torch.float64)
-    at = coming_back(value, slope, j)
+    j = torch.tensor([0, h, -h, BACK - h, BACK, -3.0], dtype=torch.float64)
+    at = coming_back(value, slope, j, BACK)
     torch.testing.assert_close(at[:, 0], value[:, 0])
     torch.testing.assert_close((at[:, 1] - at[:, 2]) / (2 * h), slope[:, 0], atol=1e-5, rtol=1e-5)
     assert at[:, 4].abs().max() == 0
