@@ -199,7 +199,7 @@ class Flow(nn.Module):
         if self.target == "velocity":
             return self.space.exp(x, dt * self.velocity(net, x, times, cond))
         predicted = self.scale * net(self.space.features(x), times, cond)
-        return self.path.step_to(self.space, x, self._endpoint(predicted), t, dt)
+        return self.path.step_to(self.space, x, self.center, predicted, t, dt)
 
     def check_method(self, method: Solver) -> None:
         """Raise ValueError where an integrator asks for what the target does not tell."""

@@ -81,8 +81,8 @@ def log_weights(w: Tensor, n2: Tensor) -> tuple[Tensor, Tensor]:
     return g, d * g * g * g
 
 
-def exp_weights(s: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """(cos phi, sin(phi)/theta, e(theta^2)) with phi = theta/2, from s = theta^2 of any size."""
+def exp_weights(s: Tensor, *, short: bool = False) -> tuple[Tensor, Tensor, Tensor]:
+    """(cos phi, sin(phi)/theta, e(theta^2)) with phi = theta/2, from s = theta^2 of any size; ``short``: up to pi^2."""
     quarter = 0.25 * s
-    cos, sinc, e = series.evaluate(("cos", "sinc", "e"), (quarter, quarter, s))
+    cos, sinc, e = series.evaluate(("cos", "sinc", "e"), (quarter, quarter, s), short=short)
     return cos, 0.5 * sinc, e

@@ -70,6 +70,14 @@ def miss(x: Tensor, xi: Tensor, y: Tensor) -> Tensor:
     return Miss.apply(xi, r)  # pyright: ignore[reportReturnType]
 
 
+def approach(x: Tensor, c: Tensor, xi: Tensor, share: float) -> Tensor:
+    """x Exp(share Log(x^-1 c Exp(xi))) (..., 7): a share, 0 to 1, of the way from x to c Exp(xi), in one pass."""
+    (a, b, d), dtype = enter((x, "poses"), (c, "poses"), (xi, "twists"))
+    start = _parts(a)
+    v, omega = _log(_relative(start, _compose(_parts(b), _exp(d))))
+    return leave(dtype, *_compose(start, _exp_of(share * v, share * omega, short=True)))
+
+
 def compose(x_0: Tensor, x_1: Tensor) -> Tensor:
     """The product x_0 x_1 = (p_0 + R_0 p_1, q_0 q_1) (..., 7): T_ac = compose(T_ab, T_bc)."""
     (a, b), dtype = enter((x_0, "poses"), (x_1, "poses"))
@@ -293,8 +301,11 @@ def _parts(x: Tensor) -> Components:
 
 
 def _exp(xi: Tensor) -> Components:
-    v, omega = xi.split((3, 3))
-    cos, h, e = quaternion.exp_weights(quaternion.dot(omega, omega))
+    return _exp_of(*xi.split((3, 3)))
+
+
+def _exp_of(v: Tensor, omega: Tensor, *, short: bool = False) -> Components:
+    cos, h, e = quaternion.exp_weights(quaternion.dot(omega, omega), short=short)
     along = e * quaternion.dot(omega, v)
     p = (2 * h * cos) * v + along * omega + (2 * h * h) * quaternion.cross(omega, v)
     return p, cos, h * omega

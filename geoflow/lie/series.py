@@ -299,10 +299,15 @@ def _horner(coefficients: tuple[float, ...], x: Tensor) -> Tensor:
     return value
 
 
-def evaluate(names: tuple[str, ...], xs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """The i-th named function at xs[i] >= 0 of any size: the row up to pi^2, the closed form beyond."""
+def evaluate(names: tuple[str, ...], xs: tuple[Tensor, ...], *, short: bool = False) -> tuple[Tensor, ...]:
+    """The i-th named function at xs[i] >= 0 of any size: the row up to pi^2, the closed form beyond.
+
+    Where all xs are known to be ``short``, up to pi^2, the row alone.
+    """
     if torch.compiler.is_compiling():
         inside = [_horner(_coefficients(name, x.dtype), x) for name, x in zip(names, xs, strict=True)]
+        if short:
+            return tuple(inside)
         return tuple(
             torch.where(x <= X_MAX, value, _closed(name, x.clamp(min=X_MAX)))
             for name, x, value in zip(names, xs, inside, strict=True)
@@ -312,6 +317,8 @@ def evaluate(names: tuple[str, ...], xs: tuple[Tensor, ...]) -> tuple[Tensor, ..
     value = torch.addcmul(second, highest, x)
     for c in rest:
         value = torch.addcmul(c, value, x)
+    if short:
+        return value.unbind(0)
     # A safe argument first, then where: autograd visits both branches.
     safe = x.clamp(min=X_MAX).unbind(0)
     closed = torch.stack([_closed(name, argument) for name, argument in zip(names, safe, strict=True)])

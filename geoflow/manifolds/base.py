@@ -46,6 +46,10 @@ class Manifold(ABC):
         """log(exp(x, v), y) (..., tangent_dim): what is left to y after walking from x along v."""
         return self.log(self.exp(x, v), y)
 
+    def approach(self, x: Tensor, c: Tensor, v: Tensor, share: float) -> Tensor:
+        """exp(x, share * log(x, y)) (..., point_dim): a share, 0 to 1, of the way from x to y = exp(c, v)."""
+        return self.exp(x, share * self.log(x, self.exp(c, v)))
+
     def bracket(self, v: Tensor, w: Tensor) -> Tensor:
         """The Lie bracket [v, w] (..., tangent_dim) of body tangents, (v^ w^ - w^ v^) as a vector."""
         raise NotImplementedError(

@@ -56,6 +56,12 @@ class Euclidean(Manifold):
         check_last_axis(y, self.n, f"points of {self}")
         return y - x
 
+    def approach(self, x: Tensor, c: Tensor, v: Tensor, share: float) -> Tensor:
+        """x + share (c + v - x)."""
+        check_last_axis(x, self.n, f"points of {self}")
+        check_last_axis(v, self.n, f"tangents of {self}")
+        return torch.lerp(x, c + v, share)
+
     def bracket(self, v: Tensor, w: Tensor) -> Tensor:
         """0: translations commute."""
         return torch.zeros_like(v + w)

@@ -76,6 +76,13 @@ class Product(Manifold):
         )
         return torch.cat([factor.miss(a, b, c) for factor, a, b, c in parts], dim=-1)
 
+    def approach(self, x: Tensor, c: Tensor, v: Tensor, share: float) -> Tensor:
+        """Each factor's."""
+        parts = zip(
+            self.factors, self.split_points(x), self.split_points(c), self.split_tangents(v), strict=True
+        )
+        return torch.cat([factor.approach(*part, share) for factor, *part in parts], dim=-1)
+
     def bracket(self, v: Tensor, w: Tensor) -> Tensor:
         """Each factor's bracket."""
         return self._of_tangents("bracket", v, w)

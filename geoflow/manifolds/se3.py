@@ -56,6 +56,10 @@ class SE3(Manifold):
         """Log((x Exp(v))^-1 y), in one pass."""
         return se3.miss(x, v, y)
 
+    def approach(self, x: Tensor, c: Tensor, v: Tensor, share: float) -> Tensor:
+        """x Exp(share Log(x^-1 c Exp(v))), in one pass."""
+        return se3.approach(x, c, v, share)
+
     def bracket(self, v: Tensor, w: Tensor) -> Tensor:
         """(omega_v x w_lin - omega_w x v_lin, omega_v x omega_w)."""
         (v, omega), (w, eta) = v.split(3, dim=-1), w.split(3, dim=-1)

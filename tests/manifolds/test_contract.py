@@ -68,6 +68,16 @@ def test_exp_inverts_log(manifold, dtype):
 
 @manifolds
 @dtypes
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_approach_is_a_share_of_the_way(manifold, dtype, share):
+    """approach(x, c, log(c, y), s) lies on the geodesic from x to y at time s."""
+    x, y, c = points(manifold, dtype), points(manifold, dtype, seed=3), points(manifold, dtype, seed=4)
+    found = manifold.approach(x, c, manifold.log(c, y), share)
+    assert same(manifold, found, manifold.geodesic(x, y, share)[0], 20 * ROUNDING[dtype])
+
+
+@manifolds
+@dtypes
 def test_miss_is_the_rest_of_the_way(manifold, dtype):
     """exp(exp(x, v), miss(x, v, y)) = y, for v that leads elsewhere."""
     x, y, z = points(manifold, dtype), points(manifold, dtype, seed=3), points(manifold, dtype, seed=4)

@@ -44,8 +44,9 @@ class Path(ABC):
             "needs. Give it a method velocity_to, or use target='velocity'."
         )
 
-    def step_to(self, space: Manifold, x_t: Tensor, x_1: Tensor, t: float, dt: float) -> Tensor:
-        """The Euler step (..., point_dim) of dt from x_t at time t, on the path that ends at x_1."""
+    def step_to(self, space: Manifold, x_t: Tensor, c: Tensor, v: Tensor, t: float, dt: float) -> Tensor:
+        """The Euler step (..., point_dim) of dt from x_t at time t, on the path that ends at x_1 = exp(c, v)."""
+        x_1 = space.exp(c, v)
         times = x_t.new_full((len(x_t), *(1,) * (x_t.dim() - 2)), t)
         return space.exp(x_t, dt * self.velocity_to(space, x_t, x_1, times))
 
