@@ -164,7 +164,8 @@ class Policy(nn.Module, ABC):
         if not most:
             return self.chunk_loss(self.to_space(batch.obs, actions), cond, generator)
         d = delays(len(actions), most, generator, actions)
-        actions = drifted(actions, d, drift * self.length, drift, generator)
+        if drift:
+            actions = drifted(actions, d, drift * self.length, drift, generator)
         x_1 = self.to_space(batch.obs, actions)
         given = Given.first(self.standardise(self.space.features(x_1)), d)
         return self.chunk_loss(x_1, cond, generator, given)

@@ -6,8 +6,8 @@ training the first d steps, d drawn anew for every chunk, are given without nois
 When it acts, what is executed meanwhile takes their place: no guidance, no gradient, any solver.
 
 Demonstrated prefixes always agree with what is seen, so a network learns to look at the observation alone, and jumps
-where a prefix disagrees, as those of a robot do: they were planned from an older observation. So in training
-prefixes are moved aside, and the rest of the chunk comes back from there: `drifted`.
+where a prefix disagrees, as those of a robot do: they were planned from an older observation. So prefixes may be
+moved aside in training, and the rest of the chunk come back from there: `drifted`.
 """
 
 from __future__ import annotations

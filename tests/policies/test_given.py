@@ -21,7 +21,7 @@ from geoflow.policies.given import RETURN, SLOPE, Given, delays, drifted, mark
 from geoflow.policies.realtime import RealTimeBroker
 
 HORIZON, MOST = 8, 5
-CONFIG = PolicyConfig(width=64, depth=1, horizon=HORIZON, execute=4, nfe=2, given_steps=MOST)
+CONFIG = PolicyConfig(width=64, depth=1, horizon=HORIZON, execute=4, nfe=2, given_steps=MOST, given_drift=0.4)
 KINDS = {
     "SE3": CONFIG,
     "R3xSO3 velocity": replace(CONFIG, manifold="R3xSO3", target="velocity"),
