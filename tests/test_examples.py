@@ -51,7 +51,7 @@ def test_the_u_net_learns_by_either_process(process):
 @pytest.mark.parametrize("process", [pi0.Pi0(), pi0.SE3Flow()], ids=lambda p: type(p).__name__)
 def test_the_head_learns_by_either_process(process):
     result = pi0.main(process, steps=60)
-    assert result["samples"] < 0.95 * result["noise"]
+    assert result["samples"] < 0.8 * result["noise"]
 
 
 def test_the_four_functions_of_the_u_net_are_the_loss_of_the_flow():
@@ -108,17 +108,21 @@ def test_padding_stays_zero_and_what_is_learned_of_it_is_zero():
     assert pi0.arms(stepped)[..., 3:7].norm(dim=-1).sub(1).abs().max() < 1e-5
 
 
-def test_no_loss_is_taken_of_padding():
-    """Whatever the head says of numbers that a robot does not have, the loss is the same."""
+def test_loss_is_taken_of_what_a_robot_has_and_of_nothing_else():
+    """Also of numbers that happen to be zero in its actions, such as those of a turn about one axis."""
     head, actions, state = pi0.Head(pi0.SE3Flow(), state=13), robots(), torch.randn(6, 13)
     one_arm = actions * (torch.arange(32) < 10)
-    losses = []
-    for shift in (0.0, 100.0):
+
+    def loss(place, shift):
         with torch.no_grad():
-            head.action_out.bias[10:] += shift
+            head.action_out.bias[place] += shift
             torch.manual_seed(1)
-            losses.append(float(head.compute_loss(state, one_arm)))
-    assert losses[0] == pytest.approx(losses[1])
+            value = float(head.compute_loss(state, one_arm))
+            head.action_out.bias[place] -= shift
+        return value
+
+    for place in range(32):
+        assert (loss(place, 0.0) != pytest.approx(loss(place, 100.0))) == (place < 10)
 
 
 def test_reversed_time_is_ours_under_one_minus_t():
