@@ -7,7 +7,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from math import degrees, pi, radians
+from math import degrees, nan, pi, radians
 from typing import Any, ClassVar, Generic, TypeVar
 
 import gymnasium as gym
@@ -136,6 +136,9 @@ class PoseTask(gym.Env[dict[str, Any], NDArray[Any]], ABC, Generic[S]):
         _one_of("instruction", instruction, self._instructions())
         if render_mode not in (None, *self.metadata["render_modes"]):
             raise ValueError(f"render_mode must be None or 'rgb_array'; got {render_mode!r}.")
+        for side, pixels, most in (("width", width, 1280), ("height", height, 960)):
+            if pixels not in range(16, most + 1):
+                raise ValueError(f"{side} is in pixels, from 16 to {most}; got {pixels!r}.")
         self.level, self.split, self.render_mode = level, split, render_mode
         self.rotation: tuple[float, float] = (
             chosen.rotation if rotation_range is None else self._angles(rotation_range)
@@ -374,11 +377,15 @@ class PoseTask(gym.Env[dict[str, Any], NDArray[Any]], ABC, Generic[S]):
 
     def _angles(self, given: Sequence[float]) -> tuple[float, float]:
         low, high = self.rotation_limits
-        if not (len(given) == 2 and low <= given[0] <= given[1] <= high):
+        try:
+            start, end = (float(angle) for angle in given)
+        except (TypeError, ValueError):
+            start = end = nan
+        if not low <= start <= end <= high:
             raise ValueError(
                 f"{self.rotation_knob} must be two angles in degrees, {low} <= low <= high <= {high}; got {given!r}."
             )
-        return radians(given[0]), radians(given[1])
+        return radians(start), radians(end)
 
     @classmethod
     def _instructions(cls) -> tuple[str, ...]:
@@ -594,5 +601,5 @@ def datasheet(task: type[PoseTask[Any]], **numbers: object) -> None:
 
 
 def _one_of(name: str, given: object, valid: Sequence[str] | Mapping[str, Any]) -> None:
-    if given not in valid:
+    if not isinstance(given, str) or given not in valid:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, valid))}; got {given!r}.")
