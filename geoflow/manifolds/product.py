@@ -81,7 +81,7 @@ class Product(Manifold):
         parts = zip(
             self.factors, self.split_points(x), self.split_points(c), self.split_tangents(v), strict=True
         )
-        return torch.cat([factor.approach(*part, share) for factor, *part in parts], dim=-1)
+        return torch.cat([factor.approach(a, b, w, share) for factor, a, b, w in parts], dim=-1)
 
     def bracket(self, v: Tensor, w: Tensor) -> Tensor:
         """Each factor's bracket."""

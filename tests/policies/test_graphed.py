@@ -1,5 +1,7 @@
 """CUDA graphs: the chunks of policy.act, for every batch size, generator and number of evaluations."""
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -81,8 +83,9 @@ def test_a_chunk_survives_the_next_and_weights_may_change(demos):
 @needs_gpu
 def test_a_broker_takes_it_for_a_policy(demos):
     policy = small(demos).cuda()
-    alike = []
-    for actor in (policy, Graphed(policy)):
+    alike, actors = [], [policy, Graphed(policy)]
+    actor: Any
+    for actor in actors:
         broker = gf.ChunkBroker(actor, generator=torch.Generator().manual_seed(0))
         obs = {name: x[0, -1].cpu().numpy() for name, x in observations(policy, 1, seed=0).items()}
         alike.append(torch.from_numpy(broker.act(obs)))
