@@ -67,7 +67,7 @@ def test_values_take_the_type_of_their_field(tmp_path):
         ("evaluate: {nfe: [1, two]}", ["evaluate.nfe[1] is the word 'two'", "a whole number"]),
         ("train: {batch_size: 0}", ["train.batch_size=0; it is at least 1."]),
         ("env: {kwargs: 3}", ["env.kwargs is the number 3", "a mapping"]),
-        ("train: 5", ["train is the number 5", "expected keys below it: demos, steps"]),
+        ("train: 5", ["train is the number 5", "expected keys below it: demos"]),
         ("[1, 2]", ["the list [1, 2]", "sections"]),
         ("train: {steps: 5\n", ["is not valid YAML"]),
         ("train: {steps: 5, steps: 6}", ["the key steps stands twice"]),
