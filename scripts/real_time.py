@@ -220,7 +220,6 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
         for axis, key in ((axes[1, column], "change_mm"), (axes[2, column], "change_deg")):
             inside = [row["jumps"]["inside"]["mean"][key] for row in here]
             axis.axhspan(min(inside), max(inside), color="#c3cad4", alpha=0.6, lw=0, label="inside chunks")
-            axis.set_ylim(bottom=0)
         axes[2, column].set(xlabel="delay [ms]", xticks=[50 * d for d in sorted({r["delay"] for r in rows})])
     for axis, label in zip(
         axes[:, 0],
@@ -228,6 +227,8 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
         strict=True,
     ):
         axis.set_ylabel(label)
+    for axis in axes[1:, 0]:
+        axis.set_ylim(bottom=0)  # when all columns are drawn: they share it
     handles, labels = axes[1, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
     figure.savefig(path, dpi=150)
