@@ -27,7 +27,14 @@ import mujoco  # isort: skip
 Action = Any  # also what is none
 BURST, LONG = 40, 120
 """Most actions of one attack before the next one is drawn; of one that begins with the expert."""
-LIMITS = {"speed": 10.0, "spin": 300.0, "energy": 300.0, "joint_excess": 0.02, "penetration": 0.03}
+LIMITS = {
+    "speed": 10.0,
+    "spin": 300.0,
+    "energy": 300.0,
+    "hinge_excess": 0.15,
+    "slide_excess": 0.005,
+    "penetration": 0.03,
+}
 """What a valid state does not exceed: speed [m/s] and spin [rad/s] of a body, kinetic energy [J], how far a joint is
 beyond its range [rad, m], how deep geoms are in one another [m]."""
 PHYSICS = mujoco.mjtState.mjSTATE_INTEGRATION
@@ -328,7 +335,8 @@ def _check_state(task: Any, account: Account) -> None:
         "speed": np.linalg.norm(data.cvel[:, 3:], axis=1).max(),
         "spin": np.linalg.norm(data.cvel[:, :3], axis=1).max(),
         "energy": data.energy[1],
-        "joint_excess": joint_excess(model, data),
+        "hinge_excess": excess(model, data, mujoco.mjtJoint.mjJNT_HINGE),
+        "slide_excess": excess(model, data, mujoco.mjtJoint.mjJNT_SLIDE),
         "penetration": -min(data.contact.dist.min(initial=0.0), 0.0),
     }
     for key, value in found.items():
@@ -336,9 +344,9 @@ def _check_state(task: Any, account: Account) -> None:
         _check(value < LIMITS[key], f"{key} {value:.3g}, more than {LIMITS[key]:g}")
 
 
-def joint_excess(model: Any, data: Any) -> float:
-    """How far the worst joint with a range is beyond it [rad or m]."""
-    limited = np.flatnonzero(model.jnt_limited)
+def excess(model: Any, data: Any, kind: Any) -> float:
+    """How far the worst joint of a kind is beyond its range [rad or m]."""
+    limited = np.flatnonzero((model.jnt_limited == 1) & (model.jnt_type == kind))
     at = data.qpos[model.jnt_qposadr[limited]]
     low, high = model.jnt_range[limited].T
     return float(np.maximum(low - at, at - high).max(initial=0.0))
@@ -368,13 +376,19 @@ def main() -> None:
         "limits": LIMITS,
         "attacks": {attack.__name__: attack.__doc__ for attack in ATTACKS},
     }
-    records = []
     for name in options.tasks:
         for robot in robots(name):
-            records.append(run(name, robot, options.actions, options.seed))
-            print(json.dumps(records[-1]), flush=True)
-            write_json(options.out, report | {"records": records})
+            record = run(name, robot, options.actions, options.seed)
+            print(json.dumps(record), flush=True)
+            write_json(options.out, report | {"records": extended(options.out, record)})
     print(options.out)
+
+
+def extended(out: Path, record: dict[str, Any]) -> list[dict[str, Any]]:
+    """The records of the other tasks and robots in a file, and this one, in the order of the tasks."""
+    found = json.loads(out.read_text())["records"] if out.is_file() else []
+    others = [x for x in found if (x["task"], x["robot"]) != (record["task"], record["robot"])]
+    return sorted([*others, record], key=lambda x: (list(TASKS).index(x["task"]), x["robot"]))
 
 
 def robots(name: str) -> tuple[str, ...]:

@@ -67,6 +67,7 @@ def page() -> str:
     tasks = [sheet(task) for task in TASKS]
     parts = [INTRO.format(name=names[0], picture=PICTURE.name)]
     parts += ["## Overview\n", overview(tasks), "## The expert's success\n", success(names)]
+    parts += ["### Disturbed\n", disturbed(names), "## Adversarial actions\n", stressed()]
     parts += ["## What a step costs\n", cost(), "## Datasheets\n"]
     parts += [f"### {task['name']}\n\n`{task['id']}`\n\n{task['doc']}\n" for task in tasks]
     return "\n".join(parts)
@@ -126,9 +127,29 @@ def success(names: list[str]) -> str:
         "successes. `python scripts/expert_success.py TASK` measures; each file in `docs/results` holds its command "
         "and versions.\n"
     )
+    return note + "\n" + experts({name: measured(name) for name in names})
+
+
+def disturbed(names: list[str]) -> str:
+    """The same while what is executed is disturbed, as when demonstrations are collected."""
+    path = RESULTS / "disturbed_experts.json"
+    if not path.is_file():
+        return "Not measured yet: `python scripts/expert_success.py TASK... --disturbance 0.2`.\n"
+    content = json.loads(path.read_text())
+    shares = sorted({f"{100 * record['disturbance']:.0f} %" for record in content["records"]})
+    note = (
+        f"Bursts of up to 3 cm and 20 degrees on {', '.join(shares)} of the steps, as in collected demonstrations; "
+        f"by `python scripts/expert_success.py TASK... --disturbance 0.2` (file: `docs/results/{path.name}`). "
+        "In WireLoop a push that throws the loop against the wire is the end, and no expert can mend it.\n"
+    )
+    found = {name: [r for r in content["records"] if r["task"] == name] for name in names}
+    return note + "\n" + experts(found)
+
+
+def experts(measurements: dict[str, list[dict[str, Any]]]) -> str:
+    """Records of `scripts/expert_success.py`, by task."""
     rows = []
-    for name in names:
-        records = measured(name)
+    for name, records in measurements.items():
         if not records:
             rows.append([name, *["not measured yet"], *[""] * 7])
         for record in records:
@@ -148,6 +169,36 @@ def success(names: list[str]) -> str:
                 ]
             )
     head = ["task", "robot", "level", "scenes", "success", "95 %", "modes", "failures", "steps (median)"]
+    return table(head, rows)
+
+
+def stressed() -> str:
+    """The table of `scripts/stress.py`."""
+    path = RESULTS / "stress.json"
+    if not path.is_file():
+        return "Not measured yet: `python scripts/stress.py`.\n"
+    content = json.loads(path.read_text())
+    limits = {key: f"{value:g}" for key, value in content["limits"].items()}
+    note = (
+        f"`{content['command']}`: {', '.join(content['attacks'])}, against each task and robot, a quarter of the "
+        "actions at each level. An action that is none is refused with every bit of the state as it was; after any "
+        "other the state and the observation are valid, and an episode that ends says why.\n"
+    )
+    head = ["task", "robot", "actions", "refused", "episodes", f"largest speed [m/s] (< {limits['speed']})"]
+    head += [
+        f"kinetic energy [J] (< {limits['energy']})",
+        f"joint beyond its range [rad] (< {limits['hinge_excess']})",
+    ]
+    head += [f"finger beyond its range [mm] (< {1000 * content['limits']['slide_excess']:g})"]
+    head += [f"penetration [mm] (< {1000 * content['limits']['penetration']:g})", "ends"]
+    rows = []
+    for record in content["records"]:
+        most = record["most"]
+        ends = ", ".join(f"{kind} {n}" for kind, n in record["ends"].items())
+        counts = [str(record[key]) for key in ("actions", "refused", "episodes")]
+        values = [f"{most['speed']:.1f}", f"{most['energy']:.1f}", f"{most['hinge_excess']:.3f}"]
+        values += [f"{1000 * most['slide_excess']:.1f}", f"{1000 * most['penetration']:.1f}"]
+        rows.append([short(record["task"]), record["robot"], *counts, *values, ends])
     return note + "\n" + table(head, rows)
 
 
@@ -163,7 +214,7 @@ def conditions(record: dict[str, Any]) -> str:
     words = [record.get("split", "train")]
     words += ["in hand"] if record.get("in_hand") else []
     words += [record["choice"]] if "choice" in record else []
-    words += ["disturbed"] if record.get("disturbed") else []
+    words += ["disturbed"] if record.get("disturbance") else []
     return ", ".join(words)
 
 
