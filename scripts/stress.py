@@ -37,6 +37,7 @@ LIMITS = {
 }
 """What a valid state does not exceed: speed [m/s] and spin [rad/s] of a body, kinetic energy [J], how far a joint is
 beyond its range [rad, m], how deep geoms are in one another [m]."""
+STEPS = 300  # of an episode at most, so that many end without success
 PHYSICS = mujoco.mjtState.mjSTATE_INTEGRATION
 
 
@@ -241,7 +242,9 @@ def stress(name: str, robot: str, actions: int, seed: int = 0, level: int = 1) -
         BrokenError: an action that should have been refused was not, or changed the state; or a state, an observation
             or an end of an episode is not as it should be.
     """
-    env = gym.make(f"geoflow_envs:{name}", disable_env_checker=True, robot=robot, level=level)
+    env = gym.make(
+        f"geoflow_envs:{name}", disable_env_checker=True, robot=robot, level=level, max_episode_steps=STEPS
+    )
     victim, account = Victim(env, np.random.default_rng([seed, level])), Account()
     env.action_space.seed(seed)
     env.reset(seed=seed)

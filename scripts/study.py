@@ -88,7 +88,7 @@ def study(
     ]
     for task, method, rate, seed in bar(jobs, desc="study", unit="run"):
         config = settings(out, task, method, rate, steps, quick)
-        demonstrations = Path(config.train.demos)
+        (demonstrations,) = config.train.files
         if not demonstrations.exists():
             collect(config.env, config.collect, demonstrations, 0)
         run = out / task / "_".join([method, *([f"{rate:g}"] if rate else []), str(seed)])

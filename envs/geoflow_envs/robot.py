@@ -23,6 +23,7 @@ BLOCKS = 5  # the target moves in this many small jumps within one control step
 _PARTS = np.arange(1, BLOCKS + 1) / BLOCKS
 MAX_SPEED = 0.4  # of the commanded TCP [m/s]
 MAX_ANGULAR_SPEED = 2.2  # [rad/s]; faster swings ratchet a held object out of the grasp
+_STEP = MAX_SPEED / CONTROL_HZ, MAX_ANGULAR_SPEED / CONTROL_HZ  # of the commanded TCP [m, rad]
 MAX_LEAD, MAX_ANGULAR_LEAD = 0.05, 0.4  # of the commanded TCP before a hand that something holds up [m, rad]
 MAX_OPENING = 0.04  # of each finger [m]
 SQUEEZE = 0.03  # how far past contact a full closing command aims [m], so that the force limit acts
@@ -121,18 +122,19 @@ class Robot(ABC):
         goal = T_w_tcp.copy()
         low, high = WORKSPACE  # np.clip takes several times as long for three numbers
         goal[:3] = np.minimum(np.maximum(goal[:3], low), high)
-        start = self._leading(data)
-        self.target = poses.advance(start, goal, MAX_SPEED / CONTROL_HZ, MAX_ANGULAR_SPEED / CONTROL_HZ)
+        start = self.target
+        ahead = poses.advance(start, goal, *_STEP)
+        self.target = poses.advance(start, self._within_lead(data, ahead), *_STEP)
         self._command_gripper(data, command)
         return start
 
-    def _leading(self, data: mujoco.MjData) -> Array:
-        """The target, brought back where it is too far ahead: a hand that is held up does not press ever harder."""
+    def _within_lead(self, data: mujoco.MjData, target: Array) -> Array:
+        """The target, nearer where it is too far ahead: a hand that is held up does not press ever harder."""
         hand = self.tcp(data)
-        ahead, turn = poses.norm(self.target[:3] - hand[:3]), poses.norm(poses.rotvec(hand, self.target))
+        ahead, turn = poses.norm(target[:3] - hand[:3]), poses.norm(poses.rotvec(hand, target))
         if ahead <= MAX_LEAD and turn <= MAX_ANGULAR_LEAD:
-            return self.target
-        return poses.advance(hand, self.target, MAX_LEAD, MAX_ANGULAR_LEAD)
+            return target
+        return poses.advance(hand, target, MAX_LEAD, MAX_ANGULAR_LEAD)
 
     def _command_gripper(self, data: mujoco.MjData, command: float) -> None:
         middle, half = 0.5 * (MAX_OPENING - SQUEEZE), 0.5 * (MAX_OPENING + SQUEEZE)

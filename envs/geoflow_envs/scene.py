@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from math import cos, pi, sin
 
 TIMESTEP = 0.002
-FIRM_LIMIT = 'solreflimit=".005 1" solimplimit=".99 .999 .001"'  # of a joint that may be pushed against its end
+# Of a joint that may be pushed against its end:
+FIRM_LIMIT = 'solreflimit=".005 1" solimplimit=".99 .999 .001"'
 
 # Engine options are chosen for a firm grasp at speed: elliptic cones with impratio 10 hold a peg to 0.6 mm in
 # 5 s; the contact time constant (.005) may not go under two time steps.

@@ -23,7 +23,7 @@ class Collect:
     """YAML files; options on the command line win."""
     task: Annotated[Task, Flat] = field(default_factory=Task)
     collect: Annotated[CollectConfig, Flat] = field(default_factory=CollectConfig)
-    out: Path = Path(TrainConfig.demos)
+    out: Path = TrainConfig().files[0]
     """The file to write."""
     seed: int = 0
     """Attempt i is reset with seed * 10 000 + i."""

@@ -193,12 +193,20 @@ def _chips(comparison: Comparison) -> list[tuple[str, str]]:
 
 
 def _demonstrations(run: Run) -> str | None:
-    path = Path(run.meta["config"]["train"]["demos"])
+    episodes = 0
     try:
-        with Demonstrations(path) as demonstrations:
-            return str(len(demonstrations))
+        for path in _files(run):
+            with Demonstrations(path) as demonstrations:
+                episodes += len(demonstrations)
     except (DemonstrationError, OSError):
         return None
+    return str(episodes)
+
+
+def _files(run: Run) -> list[str]:
+    """The demonstration files, of which a policy of several tasks has several."""
+    demos = run.meta["config"]["train"]["demos"]
+    return [demos] if isinstance(demos, str) else demos
 
 
 def _facts(comparison: Comparison) -> list[tuple[str, str]]:
@@ -210,7 +218,10 @@ def _facts(comparison: Comparison) -> list[tuple[str, str]]:
     rates = [run.meta.get("spec", {}).get("control_hz") for run in comparison.runs]
     facts = [
         ("task", f"{env['id']} ({kwargs})"),
-        ("demonstrations", f"{train['demos']}" + (f", {n} episodes" if (n := _demonstrations(run)) else "")),
+        (
+            "demonstrations",
+            ", ".join(_files(run)) + (f", {n} episodes" if (n := _demonstrations(run)) else ""),
+        ),
         ("network", f"{policy['backbone']}, width {policy['width']}, depth {policy['depth']}"),
         (
             "chunks",

@@ -28,6 +28,7 @@ FAILURES = {
     "misaligned": "misaligned",
     "not_deep_enough": "not deep enough",
     "physics": "physics warning",
+    "not_as_told": "not as told",
     "invalid_action": "invalid action",
     "unnamed": "unnamed",
 }

@@ -116,7 +116,7 @@ def test_missing_and_misshapen_observations_are_named(fitted):
         ({"backbone": "rnn"}, "one of mlp"),
         ({"frame": "hand"}, "world or a pose observation: goal, tcp"),
         ({"prior": "cauchy"}, "one of gaussian"),
-        ({"type": "gan"}, "one of flow, ddpm, regression, or module:Class of your own"),
+        ({"type": "gan"}, "one of flow, ddpm, diffusion_policy, regression, or module:Class of your own"),
         ({"type": "dppm"}, "Did you mean ddpm"),
         (
             {"type": "no_such_lab.policies:Mine"},
