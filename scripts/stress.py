@@ -30,10 +30,10 @@ BURST, LONG = 40, 120
 LIMITS = {
     "speed": 10.0,
     "spin": 300.0,
-    "energy": 300.0,
-    "hinge_excess": 0.15,
+    "energy": 150.0,
+    "hinge_excess": 0.1,
     "slide_excess": 0.005,
-    "penetration": 0.03,
+    "penetration": 0.01,
 }
 """What a valid state does not exceed: speed [m/s] and spin [rad/s] of a body, kinetic energy [J], how far a joint is
 beyond its range [rad, m], how deep geoms are in one another [m]."""
