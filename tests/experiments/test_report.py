@@ -164,12 +164,12 @@ def test_a_chunk_picture_begins_in_noise_and_ends_in_the_action(reached):
     policy = gf.load_policy(reached)
     obs, _ = gym.make(REACH.id, **REACH.kwargs).reset(seed=3)
     flow = sample_flow(policy, obs, seed=7)
-    assert flow.states.shape == (len(TIMES), SAMPLES, policy.config.horizon, 8)
+    assert flow.states.shape == (len(TIMES), SAMPLES, policy.config.horizon, 1, 7)
     generators = [torch.Generator().manual_seed(7 + i) for i in range(SAMPLES)]
     batch = {name: np.repeat(value[None, None], SAMPLES, 0) for name, value in obs.items()}
     chunks = policy.act(batch, nfe=8, generator=generators).numpy()
-    np.testing.assert_allclose(flow.states[-1], chunks, atol=1e-5)
-    spread = flow.states[..., :3].std(1).mean((1, 2))
+    np.testing.assert_allclose(flow.states[-1, :, :, 0], chunks[..., :7], atol=1e-5)
+    spread = flow.states[..., :3].std(1).mean((1, 2, 3))
     assert spread[-1] < spread[0]
     picture = Image.open(io.BytesIO(chunk_picture({"SE(3) flow": flow}, palette(["SE(3) flow"]))))
     assert picture.width > 3 * picture.height / 1.5
