@@ -473,7 +473,7 @@ class Policy(nn.Module, ABC):
         )
         chunk = self.from_space(obs, points)
         if onward.manner == "joined":
-            return join(chunk, actions, onward.delay)
+            return join(chunk, actions, onward.delay, arms=self.arms)
         if onward.manner == "given":
             chunk[:, : onward.delay] = actions[:, : onward.delay]
         return chunk

@@ -29,17 +29,23 @@ def coming_back(value: Tensor, slope: Tensor, j: Tensor, back: int) -> Tensor:
     return stay[..., None] * value + lean[..., None] * slope
 
 
-def join(chunk: Tensor, going: Tensor, d: int, back: int = BACK) -> Tensor:
-    """A chunk (B, T, 7 + k) that begins with d steps of ``going`` (B, n, 7 + k), itself again ``back`` steps later.
+def join(chunk: Tensor, going: Tensor, d: int, back: int = BACK, arms: int = 1) -> Tensor:
+    """A chunk (B, T, 7 * arms + k) that begins with d steps of ``going``, itself again ``back`` steps later.
 
     The velocity with which it leaves is that of the last two of them; of one alone only the pose is known. Extras
     beyond the given steps are the chunk's own.
     """
     if d == 0:
         return chunk
-    a, c = going[:, :d, :7], chunk[..., :7]
-    xi = se3.log(se3.compose(se3.inverse(c[:, max(d - 2, 0) : d]), a[:, max(d - 2, 0) :]))
-    slope = xi[:, -1:] - xi[:, :1]
-    j = torch.arange(chunk.shape[1], device=chunk.device, dtype=chunk.dtype) - (d - 1)
-    pose = se3.compose(c, se3.exp(coming_back(xi[:, -1:], slope, j, back)))
-    return torch.cat([going[:, :d], torch.cat([pose, chunk[..., 7:]], -1)[:, d:]], 1)
+    parts = [slice(7 * arm, 7 * arm + 7) for arm in range(arms)]
+    poses = [_joined(chunk[..., part], going[:, :d, part], back) for part in parts]
+    return torch.cat([going[:, :d], torch.cat([*poses, chunk[..., 7 * arms :]], -1)[:, d:]], 1)
+
+
+def _joined(c: Tensor, a: Tensor, back: int) -> Tensor:
+    """Poses c (B, T, 7) that go on from poses a (B, d, 7); the first d mean nothing."""
+    d = a.shape[1]
+    last = slice(max(d - 2, 0), d)
+    xi = se3.log(se3.compose(se3.inverse(c[:, last]), a[:, last]))
+    j = torch.arange(c.shape[1], device=c.device, dtype=c.dtype) - (d - 1)
+    return se3.compose(c, se3.exp(coming_back(xi[:, -1:], xi[:, -1:] - xi[:, :1], j, back)))

@@ -105,3 +105,16 @@ def test_every_policy_can_be_joined(demos, kind):
     actions = [executor.act(batch.obs, range(3)) for _ in range(9)]
     assert executor.predicted == 9
     assert np.isfinite(actions).all()
+
+
+def test_each_of_two_arms_is_joined():
+    """Two arms at once are each arm alone, and grippers are the chunk's own."""
+    chunk, going, other_chunk, other_going = (screws(5, seed) for seed in (3, 4, 5, 6))
+    pair, goes = (
+        torch.cat([x[..., :7], y[..., :7], x[..., 7:], y[..., 7:]], -1)
+        for x, y in ((chunk, other_chunk), (going, other_going))
+    )
+    both = join(pair, goes, 4, arms=2)
+    left, right = join(chunk, going, 4), join(other_chunk, other_going, 4)
+    expected = torch.cat([left[..., :7], right[..., :7], left[..., 7:], right[..., 7:]], -1)
+    torch.testing.assert_close(both, expected, rtol=0, atol=0)
