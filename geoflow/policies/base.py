@@ -23,7 +23,7 @@ from geoflow.policies.backbones import BACKBONES, Condition, InvariantTransforme
 from geoflow.policies.config import PolicyConfig
 from geoflow.policies.encoders import ENCODERS, VectorEncoder, tokenise
 from geoflow.policies.frames import Frames, Units, blocks, chunk_space, split
-from geoflow.policies.given import CHANNELS, Given, delays, drifted, mark, widened
+from geoflow.policies.given import CHANNELS, Given, delays, mark, widened
 from geoflow.policies.joining import join
 from geoflow.policies.observations import Senses, StateTokens
 from geoflow.policies.spec import PolicySpec
@@ -160,13 +160,10 @@ class Policy(nn.Module, ABC):
     def forward(self, batch: Batch, generator: Generators = None) -> Tensor:
         """Training loss of each batch element, shape (B,)."""
         cond = self.condition(batch.obs, generator)
-        actions, most, drift = batch.actions, self.config.given_steps, self.config.given_drift
+        x_1, most = self.to_space(batch.obs, batch.actions), self.config.given_steps
         if not most:
-            return self.chunk_loss(self.to_space(batch.obs, actions), cond, generator)
-        d = delays(len(actions), most, generator, actions)
-        if drift:
-            actions = drifted(actions, d, drift * self.length, drift, generator)
-        x_1 = self.to_space(batch.obs, actions)
+            return self.chunk_loss(x_1, cond, generator)
+        d = delays(len(x_1), most, generator, x_1)
         given = Given.first(self.standardise(self.space.features(x_1)), d)
         return self.chunk_loss(x_1, cond, generator, given)
 

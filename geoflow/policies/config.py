@@ -61,10 +61,6 @@ class PolicyConfig:
     given_steps: int = 0
     """D: train to go on with a given prefix of 0 to D steps, those that are executed while a chunk is computed
     (Black et al. 2025); it can then be executed in the manner "given" at delays up to D. 0: without."""
-    given_drift: float = 0.0
-    """How far aside given prefixes are moved in training, at most, in units of the policy's length and in radians: a
-    chunk then learns to come back from a prefix that was planned from an older observation. 0.4 is 4 cm and 23
-    degrees where that length is 10 cm."""
     target: str = "endpoint"
     """What the network predicts: endpoint (the chunk where the path ends), velocity (flow only), noise or v (the
     epsilon and the v of DDPM, ddpm only)."""
@@ -81,7 +77,7 @@ class PolicyConfig:
                 raise ValueError(f"policy.{name}={value!r}; expected a list of names, such as [{value}].")
             object.__setattr__(self, name, tuple(value))  # JSON has lists
         at_least(self, "policy", horizon=1, observation_steps=1, execute=1, width=1, depth=1, nfe=1)
-        at_least(self, "policy", hidden=0, given_steps=0, given_drift=0)
+        at_least(self, "policy", hidden=0, given_steps=0)
         if not self.hidden < 1:
             raise ValueError(f"policy.hidden={self.hidden}; it is a share below 1.")
         if not self.given_steps < self.horizon:

@@ -5,9 +5,8 @@ Real-Time Chunking", arXiv:2512.05964): while a policy computes, d steps of the 
 training the first d steps, d drawn anew for every chunk, are given without noise, and only the others are learned.
 When it acts, what is executed meanwhile takes their place: no guidance, no gradient, any solver.
 
-Demonstrated prefixes always agree with what is seen, so a network learns to look at the observation alone, and jumps
-where a prefix disagrees, as those of a robot do: they were planned from an older observation. So prefixes may be
-moved aside in training, and the rest of the chunk come back from there: `drifted`.
+Demonstrated prefixes always agree with what is seen, so a network learns to look at the observation alone, and a jump
+is left where a prefix disagrees, as those of a robot do: they were planned from an older observation.
 """
 
 from __future__ import annotations
@@ -17,16 +16,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from geoflow.flows.noise import Generators, rand, randn
-from geoflow.lie import se3
-from geoflow.policies.joining import coming_back
+from geoflow.flows.noise import Generators, rand
 
 CHANNELS = 1
 """What a network sees more than features: 1 at given steps, 0 at the others."""
-RETURN = 6
-"""Steps in which a chunk comes back from where its prefix led."""
-SLOPE = 0.1
-"""How much of its displacement a prefix gains at a step, at most."""
 
 
 @dataclass(frozen=True)
@@ -50,38 +43,6 @@ class Given:
 def delays(count: int, most: int, generator: Generators, like: Tensor) -> Tensor:
     """d (B,), each of 0, 1, ..., ``most`` as often."""
     return (rand((count,), generator, like=like) * (most + 1)).floor()
-
-
-def drifted(
-    actions: Tensor, d: Tensor, distance: Tensor | float, angle: float, generator: Generators
-) -> Tensor:
-    """Actions (B, T, 7 + k) whose first d steps lie aside of where they were, and that come back from there.
-
-    Step i becomes a_i Exp(xi_i), xi_i = xi + (i - d + 1) eta up to the last given step, i = d - 1, and then
-    `coming_back`, as a chunk that is joined to another does.
-
-    Args:
-        actions: Poses and extras; extras stay.
-        d: Given steps, (B,); where there is none, nothing changes.
-        distance: Largest translation of xi [m].
-        angle: Largest rotation of xi [rad].
-        generator: Source of randomness.
-    """
-    xi, eta = (_twist(actions, distance, angle, generator)[:, None] for _ in range(2))
-    j = torch.arange(actions.shape[1], device=actions.device) - d[:, None].to(actions) + 1
-    twist = coming_back(xi, SLOPE * eta, j, RETURN)
-    pose = se3.compose(actions[..., :7], se3.exp(torch.where(d[:, None, None] > 0, twist, 0)))
-    return torch.cat([pose, actions[..., 7:]], -1)
-
-
-def _twist(like: Tensor, distance: Tensor | float, angle: float, generator: Generators) -> Tensor:
-    """Twists (B, 6) of uniform directions, and of sizes uniform up to these."""
-    parts = []
-    for most in (distance, angle):
-        x = randn((len(like), 3), generator, like=like)
-        size = most * rand((len(like), 1), generator, like=like)
-        parts.append(size * torch.nn.functional.normalize(x, dim=-1))
-    return torch.cat(parts, -1)
 
 
 def mark(features: Tensor, given: Given | None) -> Tensor:

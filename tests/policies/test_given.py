@@ -17,11 +17,11 @@ from geoflow.policies.checkpoint import build_policy
 from geoflow.policies.config import PolicyConfig
 from geoflow.policies.execution import Execution, Executor
 from geoflow.policies.flow import FlowPolicy
-from geoflow.policies.given import RETURN, SLOPE, Given, delays, drifted, mark
+from geoflow.policies.given import Given, delays, mark
 from geoflow.policies.realtime import RealTimeBroker
 
 HORIZON, MOST = 8, 5
-CONFIG = PolicyConfig(width=64, depth=1, horizon=HORIZON, execute=4, nfe=2, given_steps=MOST, given_drift=0.4)
+CONFIG = PolicyConfig(width=64, depth=1, horizon=HORIZON, execute=4, nfe=2, given_steps=MOST)
 KINDS = {
     "SE3": CONFIG,
     "R3xSO3 velocity": replace(CONFIG, manifold="R3xSO3", target="velocity"),
@@ -219,31 +219,6 @@ def test_it_learns_to_go_on(demos):
         return (space.log(x, x_1)[:, 2:] / scale).norm(dim=-1).mean()
 
     assert away(going) < 0.3 * away(free)
-
-
-def test_drifted_prefixes_lie_aside_and_are_come_back_from():
-    """Up to the last given step aside, within bounds; from there smoothly back; at last as it was."""
-    distance, angle, T = 0.04, 0.3, 16
-    space, generator = gf.SE3(), seeded()
-    chunk = space.exp(
-        space.identity(dtype=torch.float64),
-        0.5 * torch.randn(500, 6, generator=generator, dtype=torch.float64),
-    )
-    actions = torch.cat([chunk, torch.ones(500, 1, dtype=torch.float64)], -1)[:, None].expand(-1, T, -1)
-    d = torch.arange(500) % 9
-    out = drifted(actions, d, distance, angle, generator)
-    aside = space.log(actions[..., :7], out[..., :7])
-    assert torch.equal(out[..., 7:], actions[..., 7:])
-    assert aside[d == 0].norm(dim=-1).max() < 1e-7
-    for n in range(1, 9):
-        part = aside[d == n]
-        assert part[:, n - 1 + RETURN :].norm(dim=-1).max() < 1e-7
-        assert part[:, n - 1, :3].norm(dim=-1).max() < 1.1 * distance
-        assert part[:, n - 1, 3:].norm(dim=-1).max() < 1.1 * angle
-        assert (part[:, n - 1, 3:].norm(dim=-1) > 0.5 * angle).any()
-        # Second differences stay those of a cubic: no jump where the chunk takes over.
-        change = part.diff(dim=1).diff(dim=1)[..., 3:].norm(dim=-1)
-        assert change.max() < (12 / RETURN**2 + 4 * SLOPE / RETURN) * angle
 
 
 def test_the_channel_says_which():
