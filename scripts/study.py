@@ -117,7 +117,7 @@ def settings(out: Path, task: str, method: str, rate: float | None, steps: int |
         [folder / "env" / f"{task}.yaml", folder / "policy" / f"{method}.yaml"],
         changes | (QUICK if quick else {}),
     )
-    if config.policy.type == "ddpm":
+    if config.policy.type in ("ddpm", "diffusion_policy"):
         return replace(config, evaluate=replace(config.evaluate, nfe=DIFFUSION_NFES))
     return config
 
