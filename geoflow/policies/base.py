@@ -3,53 +3,33 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from geoflow.data.chunks import Batch, Chunks
-from geoflow.data.frames import height_and_up, into_frame, pose_features
+from geoflow.data.frames import into_frame
 from geoflow.flows.flow import Network
 from geoflow.flows.inpainting import soft_mask
 from geoflow.flows.noise import Generators
 from geoflow.lie import se3
-from geoflow.manifolds import SE3, Euclidean, Manifold, frechet_mean
+from geoflow.manifolds import SE3, Euclidean, Manifold
 from geoflow.policies.backbones import BACKBONES, Condition, InvariantTransformer
+from geoflow.policies.checks import checked_frames
 from geoflow.policies.config import PolicyConfig
-from geoflow.policies.encoders import ENCODERS, VectorEncoder, tokenise
-from geoflow.policies.frames import Frames, Units, blocks, chunk_space, split
+from geoflow.policies.encoders import VectorEncoder
+from geoflow.policies.frames import Units, chunk_space, split
 from geoflow.policies.given import CHANNELS, Given, delays, mark, widened
+from geoflow.policies.intake import Intake
 from geoflow.policies.joining import join
 from geoflow.policies.observations import Senses, StateTokens
+from geoflow.policies.onward import Onward
 from geoflow.policies.spec import PolicySpec
-
-Goal = tuple[Tensor, Tensor]
-"""Points (B, T, point_dim) that a chunk should go on with, and the weight (T,) of each step."""
-
-
-@dataclass(frozen=True)
-class Onward:
-    """The chunk that is executed while the next is computed, and that the next should go on with.
-
-    Attributes:
-        actions: What is left of it from now on, world frame, shape (n, 7 + k) or (B, n, 7 + k), n up to the horizon.
-        delay: Steps of it that will have been executed when the next chunk is there, 0 to n.
-        manner: How the next goes on: "guided" is pulled towards it, the nearer a step the more; "given" has its
-            first ``delay`` steps as they are, for a policy that was trained so; "joined" has them too, and comes
-            back from there to what it would have been; "naive" does not.
-        warm_start: None, or the time t_0 at which sampling begins, from this chunk with as much noise as there is
-            then. What it does not reach is taken to stay where it ends.
-    """
-
-    actions: Tensor
-    delay: int
-    manner: str = "guided"
-    warm_start: float | None = None
+from geoflow.policies.state import StateFeatures
+from geoflow.policies.statistics import ChunkStatistics, unit_of_length
 
 
 class Policy(nn.Module, ABC):
@@ -77,7 +57,8 @@ class Policy(nn.Module, ABC):
         spec = spec.only(config.observations)
         self.config, self.spec = config, spec
         self.arms, self.extras = spec.arms, spec.action_dim - 7 * spec.arms
-        self.frames = _checked(config, spec)
+        self.frames = checked_frames(config, spec)
+        self.intake = Intake(spec, config.observation_steps, config.optional)
         self.pose_space = chunk_space(config.manifold, self.arms, self.extras)
         flat = config.manifold == "Euclidean"
         self.space: Manifold = Euclidean(self.pose_space.feature_dim) if flat else self.pose_space
@@ -86,6 +67,13 @@ class Policy(nn.Module, ABC):
         self.takes_tokens, self.invariant = (
             hasattr(kind, "takes_tokens"),
             issubclass(kind, InvariantTransformer),
+        )
+        self.state = StateFeatures(
+            tuple(name for name, k in spec.kinds.items() if k == "pose"),
+            tuple(name for name, k in spec.kinds.items() if k == "vector" and name not in config.optional),
+            # The invariant transformer is told where poses are in its own way, and nothing else that depends on it.
+            world=self.frames.in_world and not self.invariant,
+            gravity=config.gravity,
         )
         cond = self._build_encoders(config.width if self.takes_tokens else config.width // 2)
         self.net = kind(
@@ -249,43 +237,12 @@ class Policy(nn.Module, ABC):
     # Frames and units.
 
     def observation_vector(self, obs: Mapping[str, Tensor]) -> Tensor:
-        """Everything the network is told, shape (B, N): relative poses, coarse and fine, and vectors.
-
-        Every pair of present poses is seen from each other, and the past of a pose from its present, so in an
-        end-effector frame nothing changes when the whole scene is moved. What gravity needs, and in the world
-        frame the poses themselves, are added.
-        """
-        poses, vectors = self._names("pose"), [obs[name].flatten(1) for name in self._names("vector")]
-        seen = self._views(obs, poses)
-        if self.frames.in_world:
-            seen += [obs[name][:, -1] for name in poses]
-        upright = [obs[name][:, -1] for name in poses if self.config.gravity]
-        return torch.cat([*_stacked(pose_features, seen), *_stacked(height_and_up, upright), *vectors], -1)
+        """Everything a network that takes vectors is told of poses and vectors, shape (B, N)."""
+        return self.state.vector(obs)
 
     def observation_parts(self, obs: Mapping[str, Tensor]) -> list[Tensor]:
         """`observation_vector` by observation, (B, n) each: poses first, then vectors."""
-        parts = []
-        for name in self._names("pose"):
-            seen = self._views(obs, [name])
-            # The invariant transformer is told where poses are in its own way, and nothing else that depends on it.
-            if self.frames.in_world and not self.invariant:
-                seen.append(obs[name][:, -1])
-            upright = [height_and_up(obs[name][:, -1])] if self.config.gravity else []
-            alone = [] if seen or upright else [torch.zeros_like(obs[name][:, -1, :1])]
-            parts.append(torch.cat([*_stacked(pose_features, seen), *upright, *alone], -1))
-        return [*parts, *(obs[name].flatten(1) for name in self._names("vector"))]
-
-    def _views(self, obs: Mapping[str, Tensor], names: Sequence[str]) -> list[Tensor]:
-        """Poses (B, 7) seen from the present pose of each of ``names``: the others, then its own past."""
-        # Both T_ab and T_ba are shown: which of the two makes a task's law simple depends on the task.
-        pairs = []
-        for a in names:
-            pairs += [(a, obs[b][:, -1]) for b in self._names("pose") if b != a]
-            pairs += [(a, past) for past in obs[a][:, :-1].unbind(1)]
-        if not pairs:
-            return []
-        T_wa, T_wb = torch.stack([obs[a][:, -1] for a, _ in pairs]), torch.stack([T for _, T in pairs])
-        return list(se3.compose(se3.inverse(T_wa), T_wb))
+        return self.state.parts(obs)
 
     def condition(self, obs: Mapping[str, Tensor], generator: Generators = None) -> Tensor | Condition:
         """What the network is told of observations (B, To, ...), once a chunk.
@@ -321,7 +278,7 @@ class Policy(nn.Module, ABC):
                 tokens, mask = tokens[:, used], mask[:, used]
             return self.net.prepare(Condition(tokens, mask))
         frames = self.length.new_zeros(*mask.shape, 9)
-        for i, name in enumerate(self._names("pose")):
+        for i, name in enumerate(self.state.poses):
             pose = into_frame(self.frames.first(obs, self.length), obs[name][:, -1:])
             pose = torch.cat([pose[..., :3] / self.length, pose[..., 3:]], -1)
             frames[:, 1 + i] = SE3().features(pose)[:, 0]
@@ -376,18 +333,15 @@ class Policy(nn.Module, ABC):
         """Take units, centres and widths from demonstrations; called once, before training."""
         batch = chunks.sample(samples)
         poses, extras = split(self.frames.into(batch.obs, batch.actions), self.arms)
-        position = poses[..., :3]
-        self.length.copy_((position - position.mean((0, 1))).square().sum(-1).mean().sqrt().clamp(min=1e-3))
+        self.length.copy_(unit_of_length(poses[..., :3]))
         self.extras_mean.copy_(extras.mean((0, 1)))
         self.extras_scale.copy_(extras.std((0, 1)).clamp(min=1e-2))
         x_1 = self.to_space(batch.obs, batch.actions)
-        self.chunk_mean.copy_(_center(self.space, x_1.double()))
-        spread = self.space.log(self.chunk_mean.expand_as(x_1), x_1).square().mean(0)
-        self.chunk_scale.copy_(_by_block(spread, self._blocks(self.space.tangent_dim)).sqrt())
-        features = self.space.features(x_1)
-        self.feature_mean.copy_(features.mean(0))
-        spread = features.var(0)
-        self.feature_scale.copy_(_by_block(spread, self._blocks(self.space.feature_dim)).sqrt())
+        found = ChunkStatistics.of(self.space, x_1, self.arms, self.extras)
+        self.chunk_mean.copy_(found.mean)
+        self.chunk_scale.copy_(found.scale)
+        self.feature_mean.copy_(found.feature_mean)
+        self.feature_scale.copy_(found.feature_scale)
         if isinstance(self.encoder, StateTokens):
             self.encoder.fit(self.observation_parts(batch.obs))
         elif self.encoder is not None:
@@ -414,20 +368,11 @@ class Policy(nn.Module, ABC):
             reason = str(error).splitlines()[1].strip()
             raise ValueError(f"a policy of another shape to begin from ({reason}).") from error
 
-    def _blocks(self, dim: int) -> list[slice]:
-        return blocks(dim, self.arms, self.extras)
-
-    def _names(self, kind: str) -> list[str]:
-        """Poses, or the vectors that are always there."""
-        optional = self.config.optional
-        return [name for name, k in self.spec.kinds.items() if k == kind and name not in optional]
-
     def _build_encoders(self, width: int) -> int:
         """Encoders of state and senses, ``width`` numbers for each; how many numbers the network is told at once."""
         kinds, shapes, To = self.spec.kinds, self.spec.shapes, self.config.observation_steps
-        poses, vectors = self._names("pose"), self._names("vector")
-        dummy = {name: se3.identity(1, To) for name in poses}
-        dummy |= {name: torch.zeros(1, To, *shapes[name]) for name in vectors}
+        dummy = {name: se3.identity(1, To) for name in self.state.poses}
+        dummy |= {name: torch.zeros(1, To, *shapes[name]) for name in self.state.vectors}
         if self.takes_tokens:
             self.encoder = StateTokens([part.shape[1] for part in self.observation_parts(dummy)], width)
         else:
@@ -464,7 +409,7 @@ class Policy(nn.Module, ABC):
         if onward is None:
             points = self.sample_chunk(cond, nfe, solver, generator, path=path)
             return self.from_space(obs, points)
-        actions = self._under_way(obs, onward)
+        actions = onward.batched(len(cond), self.config.horizon, self.spec.action_dim, self.length)
         points = self.sample_chunk(
             cond, nfe, solver, generator, path=path, **self._known(obs, onward, actions)
         )
@@ -491,132 +436,6 @@ class Policy(nn.Module, ABC):
             what["warm_start"] = x, onward.warm_start
         return what
 
-    def _under_way(self, obs: dict[str, Tensor], onward: Onward) -> Tensor:
-        """The actions (B, n, 7 + k) of a chunk under way."""
-        actions = onward.actions.to(self.length)
-        actions = actions if actions.dim() == 3 else actions.unsqueeze(0)
-        T, known = self.config.horizon, actions.shape[1]
-        batch = len(next(iter(obs.values())))
-        if actions.shape[0] != batch or not 1 <= known <= T or actions.shape[2] != self.spec.action_dim:
-            raise ValueError(
-                f"the chunk to go on with has shape {tuple(onward.actions.shape)}; expected ({batch}, n, "
-                f"{self.spec.action_dim}) with n from 1 to the horizon {T}."
-            )
-        return actions
-
     def batched(self, obs: Mapping[str, Any]) -> tuple[dict[str, Tensor], bool]:
         """Observations as (B, To, d) tensors of the policy's dtype and device, and whether they came unbatched."""
-        batched, single = {}, False
-        To = self.config.observation_steps
-        given = [name for name in self.spec.kinds if obs.get(name) is not None]
-        self.spec.require(given, self.config.optional)
-        for name in given:
-            shape = tuple(self.spec.shapes[name])
-            x = self._tensor(name, obs[name])
-            single = x.dim() <= len(shape) + 1
-            if x.shape == shape and To == 1:
-                x = x[None, None]
-            elif single:
-                x = x[None]
-            if x.dim() != len(shape) + 2 or x.shape[1:] != (To, *shape):
-                raise ValueError(
-                    f"observation {name!r} has shape {tuple(x.shape)}; this policy was trained on (B, {To}, "
-                    f"{', '.join(map(str, shape))}), and takes one unbatched as well."
-                )
-            batched[name] = x
-        sizes = {name: len(x) for name, x in batched.items()}
-        if len(set(sizes.values())) != 1:
-            raise ValueError(f"expected as many of each observation, one at least; got {sizes}.")
-        absent = {*self.spec.partial} - {*given, *self.config.optional}
-        return batched | {name: self._absent(name, max(sizes.values())) for name in absent}, single
-
-    def _absent(self, name: str, batch: int) -> Tensor:
-        """What stands for an observation of another task: NaN, or an empty text."""
-        text = self.spec.kinds[name] == "text"
-        x = self.length.new_full((), 0 if text else torch.nan, dtype=torch.uint8 if text else None)
-        return x.expand(batch, self.config.observation_steps, *self.spec.shapes[name])
-
-    def _tensor(self, name: str, x: Any) -> Tensor:
-        """An observation on the policy's device: pictures and texts as bytes, the rest in its dtype."""
-        kind, shape = self.spec.kinds[name], tuple(self.spec.shapes[name])
-        if not isinstance(x, Tensor):
-            x = np.asarray(x)
-            if kind == "text" and x.dtype.kind == "U":
-                codes = [tokenise(str(text), shape[0]) for text in x.ravel()]
-                for text in x.ravel():
-                    self.spec.check_text(name, str(text))
-                codes = torch.stack(codes).reshape(*x.shape, *shape)
-                # One text holds for the whole history.
-                return (codes if x.ndim else codes.expand(self.config.observation_steps, -1)).to(
-                    self.length.device
-                )
-            if x.dtype.kind not in "fiub":
-                raise ValueError(
-                    f"observation {name!r} is {x.dtype}; this policy was trained on numbers ({kind})."
-                )
-            x = torch.as_tensor(x)
-        if kind == "image" and shape[-1] == 3 and x.dtype != torch.uint8:
-            raise ValueError(
-                f"observation {name!r} is {x.dtype} of shape {tuple(x.shape)}; this policy was trained on pictures "
-                f"{shape} of bytes, uint8 from 0 to 255."
-            )
-        code = kind == "text" or (kind == "image" and x.dtype == torch.uint8)
-        return x.to(self.length.device) if code else x.to(self.length)
-
-
-def _stacked(function: Callable[[Tensor], Tensor], rows: list[Tensor]) -> list[Tensor]:
-    """``function`` of each of some tensors of one shape, in one call of it."""
-    return list(function(torch.stack(rows))) if rows else []
-
-
-def _center(space: Manifold, x: Tensor) -> Tensor:
-    """The Frechet mean over the first axis, or the mean of features where rotations spread too far for one."""
-    try:
-        return frechet_mean(space, x, tolerance=1e-5)
-    except RuntimeError:
-        return space.from_features(space.features(x).mean(0))
-
-
-def _by_block(variance: Tensor, blocks: list[slice], floor: float = 0.05) -> Tensor:
-    """One variance per chunk step and block, at least ``floor^2`` of the block's largest, shape as given."""
-    out = torch.empty_like(variance)
-    for block in blocks:
-        pooled = variance[..., block].mean(-1, keepdim=True)
-        out[..., block] = pooled.clamp(min=max(float(pooled.max()) * floor**2, 1e-8))
-    return out
-
-
-def _checked(config: PolicyConfig, spec: PolicySpec) -> Frames:
-    """The frames of a chunk; raises ValueError for a config that does not fit the spec."""
-    if config.backbone not in BACKBONES:
-        raise ValueError(f"policy.backbone={config.backbone!r}; it is one of {', '.join(BACKBONES)}.")
-    poses = [name for name, kind in spec.kinds.items() if kind == "pose"]
-    frames = Frames.of(config.frame, poses, spec.arms)
-    if spec.arms > 1 and issubclass(BACKBONES[config.backbone], InvariantTransformer):
-        raise ValueError(
-            f"policy.backbone={config.backbone!r} attends from the poses of one arm; these actions have {spec.arms}. "
-            "Use transformer, expert, a U-Net or mlp."
-        )
-    for name, kind in spec.kinds.items():
-        if kind != "pose" and kind not in ENCODERS:
-            raise ValueError(
-                f"observation {name!r} is of the kind {kind!r}; a policy takes pose, {', '.join(ENCODERS)}."
-            )
-    for name in spec.partial:
-        if name in frames.names:
-            raise ValueError(
-                f"policy.frame={config.frame!r} ({name}) is not observed in all the tasks; name a pose that is, or "
-                "world."
-            )
-        if spec.kinds[name] in ("points", "embedding") and name not in config.optional:
-            raise ValueError(
-                f"observation {name!r} is not in all the demonstration files; name it in policy.optional, or leave it "
-                "out with policy.observations."
-            )
-    for name in config.optional:
-        if name not in spec.kinds or name in poses:
-            allowed = [other for other in spec.kinds if other not in poses]
-            raise ValueError(
-                f"policy.optional names {name!r}; what may be missing is {', '.join(allowed) or 'none here'}, no pose."
-            )
-    return frames
+        return self.intake.batched(obs, self.length)

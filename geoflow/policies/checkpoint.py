@@ -10,13 +10,14 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from geoflow.policies.base import Policy, PolicySpec
+from geoflow.policies.base import Policy
 from geoflow.policies.config import PolicyConfig
 from geoflow.policies.ddpm import DDPMPolicy
 from geoflow.policies.diffusion_policy import DiffusionPolicy
 from geoflow.policies.flow import FlowPolicy
 from geoflow.policies.foreign import import_class
 from geoflow.policies.regression import RegressionPolicy
+from geoflow.policies.spec import PolicySpec
 
 POLICIES: dict[str, type[Policy]] = {
     "flow": FlowPolicy,

@@ -21,9 +21,10 @@ from geoflow.flows.batches import mean_inner, sample_shape
 from geoflow.flows.flow import Network
 from geoflow.flows.noise import Generators, randn
 from geoflow.policies.backbones import Condition, InvariantTransformer
-from geoflow.policies.base import Policy, PolicySpec
+from geoflow.policies.base import Policy
 from geoflow.policies.config import PolicyConfig
 from geoflow.policies.given import Given
+from geoflow.policies.spec import PolicySpec
 
 DIFFUSION_STEPS = 100
 FEW_STEP_SOLVERS = ("ddim", "dpmsolver++")

@@ -6,6 +6,7 @@ import torch
 
 from geoflow.data.chunks import Chunks
 from geoflow.policies.ddpm import DDPMPolicy
+from geoflow.policies.frames import blocks
 
 
 class DiffusionPolicy(DDPMPolicy):
@@ -25,7 +26,7 @@ class DiffusionPolicy(DDPMPolicy):
         low, high = x.amin((0, 1)), x.amax((0, 1))
         middle, half = (low + high) / 2, (high - low) / 2
         half = torch.where(half < 1e-4, 1.0, half)
-        for block in self._blocks(x.shape[-1]):
+        for block in blocks(x.shape[-1], self.arms, self.extras):
             if block.stop - block.start == 6:
                 middle[block], half[block] = 0.0, 1.0
         self.chunk_mean.copy_(middle.expand_as(self.chunk_mean))

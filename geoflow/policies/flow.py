@@ -17,9 +17,11 @@ from geoflow.flows.noise import Generators
 from geoflow.flows.timed import Timed
 from geoflow.flows.warm_start import sample_from
 from geoflow.policies.backbones import Condition
-from geoflow.policies.base import Goal, Policy, PolicySpec
+from geoflow.policies.base import Policy
 from geoflow.policies.config import PolicyConfig
 from geoflow.policies.given import Given
+from geoflow.policies.onward import Goal
+from geoflow.policies.spec import PolicySpec
 from geoflow.policies.toolbox import part
 
 JUMP = "jump"

@@ -16,10 +16,11 @@ from geoflow.flows.noise import Generators
 from geoflow.flows.priors import WrappedGaussian
 from geoflow.manifolds import Manifold
 from geoflow.policies.backbones import Condition
-from geoflow.policies.base import Policy, PolicySpec
+from geoflow.policies.base import Policy
 from geoflow.policies.config import PolicyConfig
 from geoflow.policies.expressions import build
 from geoflow.policies.given import Given
+from geoflow.policies.spec import PolicySpec
 
 SOLVER = "regression"
 NORMS = ("l2", "l1")

@@ -5,10 +5,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from geoflow.data.chunks import Chunks
-from geoflow.policies.base import PolicySpec
 from geoflow.policies.checkpoint import build_policy
 from geoflow.policies.config import PolicyConfig
 from geoflow.policies.ddpm import DDPM, DIFFUSION_STEPS, SOLVERS
+from geoflow.policies.spec import PolicySpec
 
 MEAN, STD = 0.2, 0.3
 TARGETS = ["noise", "endpoint", "v"]

@@ -10,11 +10,11 @@ from geoflow.data.chunks import Chunks
 from geoflow.experiments.config import load
 from geoflow.experiments.training import _warm_up_average, learning_rate
 from geoflow.policies.backbones import DiffusionUNet
-from geoflow.policies.base import PolicySpec
 from geoflow.policies.checkpoint import build_policy
 from geoflow.policies.ddpm import _squared_cosine
 from geoflow.policies.diffusion_policy import DiffusionPolicy
 from geoflow.policies.encoders.images import ImageEncoder
+from geoflow.policies.spec import PolicySpec
 
 CONFIG = Path(__file__).parents[2] / "configs" / "policy" / "diffusion_policy.yaml"
 PUBLISHED = {

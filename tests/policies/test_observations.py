@@ -12,10 +12,10 @@ from geoflow.data.demonstrations import DemonstrationError, Episode, Meta, write
 from geoflow.experiments.config import Config, EnvConfig, TrainConfig
 from geoflow.experiments.training import train
 from geoflow.policies.backbones import BACKBONES, Condition
-from geoflow.policies.base import PolicySpec
 from geoflow.policies.checkpoint import build_policy
 from geoflow.policies.config import PolicyConfig
 from geoflow.policies.encoders import VectorEncoder, tokenise
+from geoflow.policies.spec import PolicySpec
 
 KINDS = {
     "tcp": "pose",

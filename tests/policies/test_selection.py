@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from geoflow.data.chunks import Chunks
-from geoflow.policies.base import PolicySpec
 from geoflow.policies.checkpoint import build_policy
 from geoflow.policies.config import PolicyConfig
 from geoflow.policies.execution import Execution, Executor
 from geoflow.policies.selection import AT, PROBES, STEPS, likeliest, log_density, score_chunks
+from geoflow.policies.spec import PolicySpec
 
 SMALL = PolicyConfig(manifold="Euclidean", target="velocity", horizon=4, execute=2, width=16, depth=1, nfe=10)
 MODES, WIDTHS = (1.5, -1.5), (0.2, 0.5)

@@ -12,10 +12,10 @@ from geoflow.data.demonstrations import DemonstrationError, Meta, write
 from geoflow.experiments.config import Config, TrainConfig, load
 from geoflow.experiments.training import train
 from geoflow.policies.backbones import BACKBONES
-from geoflow.policies.base import PolicySpec
 from geoflow.policies.checkpoint import build_policy
 from geoflow.policies.config import PolicyConfig
 from geoflow.policies.encoders import VectorEncoder, tokenise
+from geoflow.policies.spec import PolicySpec
 from tests import walks
 
 SMALL = PolicyConfig(width=64, depth=1, horizon=4, execute=2, nfe=2, optional=("instruction",))
@@ -156,7 +156,7 @@ def test_a_token_of_another_task_says_nothing(both, backbone):
     policy, chunks = fitted(both, replace(SMALL, backbone=backbone))
     obs = awake(policy) and {name: x[:1] for name, x in chunks.batch(np.array([3])).obs.items()}
     before = policy.act(obs, generator=generators(1))
-    lamp = policy._names("pose").index("lamp")
+    lamp = policy.state.poses.index("lamp")
     for parameter in policy.encoder.encoders[lamp].parameters():
         parameter.data += 1.0
     torch.testing.assert_close(policy.act(obs, generator=generators(1)), before, rtol=0, atol=0)

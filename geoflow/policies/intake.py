@@ -1,0 +1,92 @@
+"""Observations as whoever acts has them -> tensors (B, To, ...) as the policy was trained on, or an error that says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from geoflow.policies.encoders import tokenise
+from geoflow.policies.spec import PolicySpec
+
+
+@dataclass(frozen=True)
+class Intake:
+    """What a policy takes in.
+
+    Attributes:
+        spec: What was observed in the demonstrations.
+        steps: To, observations of a history.
+        optional: Names of those that may be missing.
+    """
+
+    spec: PolicySpec
+    steps: int
+    optional: tuple[str, ...]
+
+    def batched(self, obs: Mapping[str, Any], like: Tensor) -> tuple[dict[str, Tensor], bool]:
+        """Observations as (B, To, d) tensors of the dtype and device of ``like``, and whether they came unbatched.
+
+        Raises:
+            ValueError: one is missing, or of another shape or type than in the demonstrations.
+        """
+        batched, single = {}, False
+        given = [name for name in self.spec.kinds if obs.get(name) is not None]
+        self.spec.require(given, self.optional)
+        for name in given:
+            shape = tuple(self.spec.shapes[name])
+            x = self._tensor(name, obs[name], like)
+            single = x.dim() <= len(shape) + 1
+            if x.shape == shape and self.steps == 1:
+                x = x[None, None]
+            elif single:
+                x = x[None]
+            if x.dim() != len(shape) + 2 or x.shape[1:] != (self.steps, *shape):
+                raise ValueError(
+                    f"observation {name!r} has shape {tuple(x.shape)}; this policy was trained on (B, {self.steps}, "
+                    f"{', '.join(map(str, shape))}), and takes one unbatched as well."
+                )
+            batched[name] = x
+        sizes = {name: len(x) for name, x in batched.items()}
+        if len(set(sizes.values())) != 1:
+            raise ValueError(f"expected as many of each observation, one at least; got {sizes}.")
+        absent = {*self.spec.partial} - {*given, *self.optional}
+        return batched | {name: self._absent(name, max(sizes.values()), like) for name in absent}, single
+
+    def _absent(self, name: str, batch: int, like: Tensor) -> Tensor:
+        """What stands for an observation of another task: NaN, or an empty text."""
+        text = self.spec.kinds[name] == "text"
+        x = like.new_full((), 0 if text else torch.nan, dtype=torch.uint8 if text else None)
+        return x.expand(batch, self.steps, *self.spec.shapes[name])
+
+    def _tensor(self, name: str, x: Any, like: Tensor) -> Tensor:
+        """An observation on the policy's device: pictures and texts as bytes, the rest in its dtype."""
+        kind, shape = self.spec.kinds[name], tuple(self.spec.shapes[name])
+        if not isinstance(x, Tensor):
+            x = np.asarray(x)
+            if kind == "text" and x.dtype.kind == "U":
+                return self._codes(name, x, shape[0]).to(like.device)
+            if x.dtype.kind not in "fiub":
+                raise ValueError(
+                    f"observation {name!r} is {x.dtype}; this policy was trained on numbers ({kind})."
+                )
+            x = torch.as_tensor(x)
+        if kind == "image" and shape[-1] == 3 and x.dtype != torch.uint8:
+            raise ValueError(
+                f"observation {name!r} is {x.dtype} of shape {tuple(x.shape)}; this policy was trained on pictures "
+                f"{shape} of bytes, uint8 from 0 to 255."
+            )
+        code = kind == "text" or (kind == "image" and x.dtype == torch.uint8)
+        return x.to(like.device) if code else x.to(like)
+
+    def _codes(self, name: str, texts: np.ndarray, length: int) -> Tensor:
+        """Texts (...) as bytes (..., length); a single one holds for the whole history."""
+        codes = [tokenise(str(text), length) for text in texts.ravel()]
+        for text in texts.ravel():
+            self.spec.check_text(name, str(text))
+        codes = torch.stack(codes).reshape(*texts.shape, length)
+        return codes if texts.ndim else codes.expand(self.steps, -1)
