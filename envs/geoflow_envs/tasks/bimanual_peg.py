@@ -15,7 +15,8 @@ from .. import poses, scene
 from ..poses import Array
 from ..robot import FreePair
 from . import base
-from .base import PoseTask, clear_of_table, datasheet
+from .base import PoseTask, clear_of_table
+from .datasheet import datasheet
 from .motion import across, side_grasp
 from .peg import PEG, SYMMETRIES, fit
 

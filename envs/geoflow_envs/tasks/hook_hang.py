@@ -14,7 +14,8 @@ import numpy as np
 from .. import poses, scene
 from ..poses import Array
 from ..robot import MAX_OPENING
-from .base import Level, PoseTask, State, backed, datasheet, raised
+from .base import Level, PoseTask, State, backed, raised
+from .datasheet import datasheet
 
 if TYPE_CHECKING:
     from .hook_hang_expert import HookExpert

@@ -13,7 +13,8 @@ import numpy as np
 
 from .. import poses, scene
 from ..poses import Array
-from .base import DOWN, Level, PoseTask, State, datasheet, raised
+from .base import DOWN, Level, PoseTask, State, raised
+from .datasheet import datasheet
 
 if TYPE_CHECKING:
     from .key_turn_expert import KeyExpert

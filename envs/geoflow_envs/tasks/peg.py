@@ -15,7 +15,8 @@ from .. import poses, scene
 from ..poses import Array
 from ..robot import MAX_OPENING
 from . import base
-from .base import DOWN, PoseTask, backed, datasheet, raised
+from .base import DOWN, PoseTask, backed, raised
+from .datasheet import datasheet
 from .motion import across, side_grasp
 
 if TYPE_CHECKING:

@@ -14,7 +14,8 @@ from .. import poses, scene
 from ..poses import Array
 from ..robot import MAX_OPENING
 from . import base
-from .base import PoseTask, backed, datasheet, raised, turned_above
+from .base import PoseTask, backed, raised, turned_above
+from .datasheet import datasheet
 from .motion import ARM, side_grasp
 
 if TYPE_CHECKING:

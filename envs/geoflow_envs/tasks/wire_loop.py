@@ -14,7 +14,8 @@ import numpy as np
 
 from .. import poses, scene
 from ..poses import Array
-from .base import Level, PoseTask, State, datasheet
+from .base import Level, PoseTask, State
+from .datasheet import datasheet
 from .hook_hang import HANDLE, handle_middle, handled_ring
 
 if TYPE_CHECKING:
