@@ -19,6 +19,7 @@ def randn(shape: Sequence[int], generator: Generators = None, *, like: Tensor | 
 
     Raises:
         ValueError: the number of generators is not the length of the first axis.
+        TypeError: what is no generator.
     """
     dtype = like.dtype if like is not None else None
     device = like.device if like is not None else None
@@ -26,6 +27,11 @@ def randn(shape: Sequence[int], generator: Generators = None, *, like: Tensor | 
         # A generator lives on one device; drawing there and moving keeps results the same on every device.
         source = generator.device if generator is not None else device
         return torch.randn(tuple(shape), generator=generator, dtype=dtype, device=source).to(device)
+    if not isinstance(generator, Sequence):
+        raise TypeError(
+            f"generator={generator!r}; expected a torch.Generator, such as torch.Generator().manual_seed(0), one for "
+            "each batch element, or none."
+        )
     if len(generator) != shape[0]:
         raise ValueError(
             f"got {len(generator)} generators for a batch of {shape[0]}; give one per batch element."

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import partial
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -18,7 +19,7 @@ from geoflow.flows.noise import Generators
 from geoflow.lie import se3
 from geoflow.manifolds import SE3, Euclidean, Manifold
 from geoflow.policies.backbones import BACKBONES, Condition, InvariantTransformer
-from geoflow.policies.checks import checked_frames
+from geoflow.policies.checks import check_same, check_takes, checked_frames
 from geoflow.policies.config import PolicyConfig
 from geoflow.policies.encoders import VectorEncoder
 from geoflow.policies.frames import Units, chunk_space, split
@@ -56,6 +57,9 @@ class Policy(nn.Module, ABC):
         super().__init__()
         spec = spec.only(config.observations)
         self.config, self.spec = config, spec
+        given = ("given",) if config.given_steps else ()
+        check_takes(type(self).chunk_loss, *given)
+        check_takes(type(self).sample_chunk, "path", *given)
         self.arms, self.extras = spec.arms, spec.action_dim - 7 * spec.arms
         self.frames = checked_frames(config, spec)
         self.intake = Intake(spec, config.observation_steps, config.optional)
@@ -192,11 +196,12 @@ class Policy(nn.Module, ABC):
         """Raise ValueError where the policy cannot be executed so; see `Onward`."""
         if manner == "guided":
             self.check_onward()
+            check_takes(type(self).sample_chunk, "goal")
         most = self.config.given_steps
         if manner == "given" and not most:
             raise ValueError(
                 "this policy was not trained to go on with given steps: train it with policy.given_steps, or use the "
-                "manner naive or guided."
+                "manner naive, joined or guided."
             )
         if manner == "given" and delay > most:
             raise ValueError(
@@ -204,6 +209,7 @@ class Policy(nn.Module, ABC):
             )
         if warm_start is not None:
             self.check_warm_start()
+            check_takes(type(self).sample_chunk, "warm_start")
 
     def check_onward(self) -> None:
         """Raise ValueError where the policy cannot be guided to go on with a chunk."""
@@ -354,8 +360,9 @@ class Policy(nn.Module, ABC):
         """Take over weights, units, centres and widths of a trained policy, which may lack given steps.
 
         Raises:
-            ValueError: it is of another shape.
+            ValueError: it is of another shape, geometry or robot, or sees other things.
         """
+        check_same(self.config, self.spec, other.config, other.spec)
         state, own = other.state_dict(), self.state_dict()
         if self.config.given_steps and not other.config.given_steps:
             T, F = self.config.horizon, self.space.feature_dim
@@ -401,8 +408,10 @@ class Policy(nn.Module, ABC):
         onward: Onward | None = None,
     ) -> Tensor:
         nfe = self.cells(self.config, [self.config.nfe])[0][0] if nfe is None else nfe
-        if nfe < 1:
-            raise ValueError(f"nfe={nfe}; a chunk needs at least 1 network evaluation.")
+        if not isinstance(nfe, Integral) or nfe < 1:
+            raise ValueError(
+                f"nfe={nfe!r}; a chunk needs at least 1 network evaluation, a whole number of them."
+            )
         cond = self.condition(obs)
         solver = solver or self.config.solver
         solver = self.default_solver(self.config) if solver == "auto" else solver

@@ -68,9 +68,9 @@ def load_policy(folder: Path | str, device: str | torch.device = "cpu") -> Polic
         policy = build_policy(
             PolicyConfig(**config["config"]["policy"]), PolicySpec.from_dict(config["spec"])
         )
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(
-            f"{path / 'config.json'} does not describe a geoflow policy ({error})."
+            f"{path / 'config.json'} does not describe a policy of this version of geoflow ({error})."
         ) from error
     try:
         policy.load_state_dict(load_file(weights))
@@ -82,8 +82,10 @@ def load_policy(folder: Path | str, device: str | torch.device = "cpu") -> Polic
 
 def _read_json(path: Path) -> dict[str, Any]:
     if not path.is_file():
+        inside = sorted(str(weights.parent) for weights in path.parent.glob("*/model.safetensors"))
         raise CheckpointError(
-            f"{path} is missing; a policy is a folder with config.json and model.safetensors."
+            f"{path} is missing; a policy is a folder with config.json and model.safetensors"
+            f"{', such as ' + ', '.join(inside[:3]) if inside else ''}."
         )
     try:
         content = json.loads(path.read_text())

@@ -1,6 +1,10 @@
-"""A policy's choices against what its demonstrations have: errors that say what would fit."""
+"""A policy's choices against its demonstrations, its class and the policy it begins from: errors that say what fits."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from inspect import Parameter, signature
+from typing import Any
 
 from geoflow.policies.backbones import BACKBONES, InvariantTransformer
 from geoflow.policies.config import PolicyConfig
@@ -47,3 +51,42 @@ def checked_frames(config: PolicyConfig, spec: PolicySpec) -> Frames:
                 f"policy.optional names {name!r}; what may be missing is {', '.join(allowed) or 'none here'}, no pose."
             )
     return frames
+
+
+def check_takes(method: Callable[..., Any], *names: str) -> None:
+    """Raise ValueError where a method of a policy class, somebody else's perhaps, cannot be called with these names."""
+    parameters = signature(method).parameters.values()
+    if any(parameter.kind is Parameter.VAR_KEYWORD for parameter in parameters):
+        return
+    missing = [name for name in names if name not in signature(method).parameters]
+    if missing:
+        raise ValueError(
+            f"{method.__qualname__} does not take {' and '.join(missing)}, which this use of the policy needs; add it, "
+            "as in the policies of geoflow.policies, or do without."
+        )
+
+
+def check_same(config: PolicyConfig, spec: PolicySpec, before: PolicyConfig, seen: PolicySpec) -> None:
+    """Raise ValueError where the numbers of a policy to begin from (``before``, ``seen``) mean something else.
+
+    Another task may be learned from there, from the same observations.
+    """
+    for option in ("type", "manifold", "frame", "target"):
+        own, other = getattr(config, option), getattr(before, option)
+        if own != other:
+            raise ValueError(
+                f"policy.{option}={own!r}, and the policy to begin from has {other!r}: its weights mean something else."
+            )
+    for what, own, other in (
+        ("sees", _listed(spec), _listed(seen)),
+        ("has actions a second:", spec.control_hz, seen.control_hz),
+        ("has arms:", spec.arms, seen.arms),
+    ):
+        if own != other:
+            raise ValueError(
+                f"this policy {what} {own}; the one to begin from {what} {other}, so its weights mean something else."
+            )
+
+
+def _listed(spec: PolicySpec) -> str:
+    return ", ".join(f"{name} ({kind})" for name, kind in spec.kinds.items())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,11 +22,29 @@ class ObservationHistory:
         self._past: deque[Mapping[str, Any]] = deque(maxlen=steps)
 
     def push(self, obs: Mapping[str, Any]) -> dict[str, np.ndarray]:
-        """Take in an observation (name -> (d,)) and give the history (name -> (To, d))."""
-        self._past.append(obs)
+        """Take in an observation (name -> (d,)) and give the history (name -> (To, d)) of what is there now.
+
+        Raises:
+            TypeError: it is no mapping.
+        """
+        if not isinstance(obs, Mapping):
+            raise TypeError(
+                f"expected an observation by name, as the task gives it; got {type(obs).__name__}."
+            )
+        self._past.append({name: x for name, x in obs.items() if x is not None})
         missing = self._steps - len(self._past)
         window = [self._past[0]] * missing + list(self._past)
-        return {name: np.stack([past[name] for past in window]) for name in obs}
+        return {name: np.stack(_filled([past.get(name) for past in window])) for name in self._past[-1]}
+
+
+def _filled(past: list[Any]) -> list[Any]:
+    """What was missing (None) stays as it was before, and before it was there, as it was first."""
+    known = next(x for x in past if x is not None)
+    filled = []
+    for x in past:
+        known = known if x is None else x
+        filled.append(known)
+    return filled
 
 
 class ChunkBroker:
@@ -57,6 +76,8 @@ class ChunkBroker:
         solver: str | None = None,
         generator: torch.Generator | None = None,
     ) -> None:
+        if isinstance(policy, (str, Path)):
+            raise TypeError(f"expected a policy; load it: ChunkBroker(load_policy({str(policy)!r})).")
         execute = policy.config.execute if execute is None else execute
         execution = execute if isinstance(execute, Execution) else Execution(execute)
         self._policy, self._generator = policy, generator

@@ -13,6 +13,9 @@ from torch import Tensor
 from geoflow.policies.encoders import tokenise
 from geoflow.policies.spec import PolicySpec
 
+NORM = 0.1
+"""How far the norm of an observed quaternion may be from 1: more is a mistake, not rounding."""
+
 
 @dataclass(frozen=True)
 class Intake:
@@ -34,6 +37,11 @@ class Intake:
         Raises:
             ValueError: one is missing, or of another shape or type than in the demonstrations.
         """
+        if not isinstance(obs, Mapping):
+            raise TypeError(
+                f"expected observations by name, such as {{{self._some()!r}: ...}}, as the task gives them; got "
+                f"{type(obs).__name__}."
+            )
         batched, single = {}, False
         given = [name for name in self.spec.kinds if obs.get(name) is not None]
         self.spec.require(given, self.optional)
@@ -50,6 +58,8 @@ class Intake:
                     f"observation {name!r} has shape {tuple(x.shape)}; this policy was trained on (B, {self.steps}, "
                     f"{', '.join(map(str, shape))}), and takes one unbatched as well."
                 )
+            if name not in (*self.optional, *self.spec.partial):  # those may say that they are missing
+                self._check_numbers(name, x)
             batched[name] = x
         sizes = {name: len(x) for name, x in batched.items()}
         if len(set(sizes.values())) != 1:
@@ -67,7 +77,10 @@ class Intake:
         """An observation on the policy's device: pictures and texts as bytes, the rest in its dtype."""
         kind, shape = self.spec.kinds[name], tuple(self.spec.shapes[name])
         if not isinstance(x, Tensor):
-            x = np.asarray(x)
+            try:
+                x = np.asarray(x)
+            except ValueError as error:
+                raise ValueError(f"observation {name!r} is no array ({error}).") from error
             if kind == "text" and x.dtype.kind == "U":
                 return self._codes(name, x, shape[0]).to(like.device)
             if x.dtype.kind not in "fiub":
@@ -75,6 +88,10 @@ class Intake:
                     f"observation {name!r} is {x.dtype}; this policy was trained on numbers ({kind})."
                 )
             x = torch.as_tensor(x)
+        if x.is_complex():
+            raise ValueError(
+                f"observation {name!r} is {x.dtype}; this policy was trained on real numbers ({kind})."
+            )
         if kind == "image" and shape[-1] == 3 and x.dtype != torch.uint8:
             raise ValueError(
                 f"observation {name!r} is {x.dtype} of shape {tuple(x.shape)}; this policy was trained on pictures "
@@ -82,6 +99,25 @@ class Intake:
             )
         code = kind == "text" or (kind == "image" and x.dtype == torch.uint8)
         return x.to(like.device) if code else x.to(like)
+
+    def _check_numbers(self, name: str, x: Tensor) -> None:
+        """Raise ValueError for numbers that no demonstration has: NaN, infinities, quaternions that are none."""
+        if not x.isfinite().all():
+            raise ValueError(
+                f"observation {name!r} has a number that is not finite; only what policy.optional names may be missing."
+            )
+        if self.spec.kinds[name] == "pose" and len(x):
+            norms = x[..., 3:].norm(dim=-1).flatten()
+            worst = float(norms[(norms - 1).abs().argmax()])
+            if abs(worst - 1) > NORM:
+                raise ValueError(
+                    f"observation {name!r} has a quaternion of norm {worst:.3g}; expected poses (x y z qw qx qy qz), "
+                    "metres and unit quaternions."
+                )
+
+    def _some(self) -> str:
+        """The name of an observation, for messages."""
+        return next(iter(self.spec.kinds))
 
     def _codes(self, name: str, texts: np.ndarray, length: int) -> Tensor:
         """Texts (...) as bytes (..., length); a single one holds for the whole history."""

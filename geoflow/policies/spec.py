@@ -143,8 +143,8 @@ class PolicySpec:
             (need,) = needs.values()
             missing = next(name for name in self.kinds if name in need - {*given})
             raise ValueError(
-                f"observation {missing!r} is missing; this policy was trained on {sorted(self.kinds)} "
-                f"and was given {sorted(given)}."
+                f"observation {missing!r} is missing ({self.kinds[missing]}, shape {tuple(self.shapes[missing])}); "
+                f"this policy was trained on {sorted(self.kinds)} and was given {sorted(given)}."
             )
         each = "; ".join(f"{name}: {', '.join(sorted(need))}" for name, need in needs.items())
         raise ValueError(
