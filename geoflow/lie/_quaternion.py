@@ -81,8 +81,14 @@ def log_weights(w: Tensor, n2: Tensor) -> tuple[Tensor, Tensor]:
     return g, d * g * g * g
 
 
-def exp_weights(s: Tensor, *, short: bool = False) -> tuple[Tensor, Tensor, Tensor]:
-    """(cos phi, sin(phi)/theta, e(theta^2)) with phi = theta/2, from s = theta^2 of any size; ``short``: up to pi^2."""
-    quarter = 0.25 * s
-    cos, sinc, e = series.evaluate(("cos", "sinc", "e"), (quarter, quarter, s), short=short)
-    return cos, 0.5 * sinc, e
+def exp_weights(s: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """(cos phi, sin(phi)/theta, e(theta^2)) with phi = theta/2, from s = theta^2 of any size."""
+    near = series.of_half_angle(s.dtype == torch.float64)(s)
+    # A safe argument first, then where: autograd visits both branches.
+    safe = s.clamp(min=series.X_MAX)
+    r = safe.sqrt()
+    half = 0.5 * r
+    cos, h = half.cos(), half.sin() / r
+    far = torch.stack((cos, h, (1 - 2 * (h * cos)) / safe))
+    cos, h, e = torch.where(s <= series.X_MAX, near, far).unbind(0)
+    return cos, h, e

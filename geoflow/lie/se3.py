@@ -19,6 +19,7 @@ from geoflow.lie import _quaternion as quaternion
 from geoflow.lie import series, so3
 from geoflow.lie._components import check_rows, enter, enter_time, leave
 from geoflow.lie._miss import Miss
+from geoflow.lie._share import weights as share_weights
 
 _POSE = ("poses", 7, "x y z qw qx qy qz")
 _TWIST = ("twists", 6, "vx vy vz wx wy wz")
@@ -70,12 +71,12 @@ def miss(x: Tensor, xi: Tensor, y: Tensor) -> Tensor:
     return Miss.apply(xi, r)  # pyright: ignore[reportReturnType]
 
 
-def approach(x: Tensor, c: Tensor, xi: Tensor, share: float) -> Tensor:
+def approach(x: Tensor, c: Tensor, xi: Tensor, share: float | Tensor) -> Tensor:
     """x Exp(share Log(x^-1 c Exp(xi))) (..., 7): a share, 0 to 1, of the way from x to c Exp(xi), in one pass."""
+    if isinstance(share, Tensor):
+        return geodesic(x, plus(c, xi), share)[0]
     (a, b, d), dtype = enter((x, "poses"), (c, "poses"), (xi, "twists"))
-    start = _parts(a)
-    v, omega = _log(_relative(start, _compose(_parts(b), _exp(d))))
-    return leave(dtype, *_compose(start, _exp_of(share * v, share * omega, short=True)))
+    return leave(dtype, *_between(a, _compose(_parts(b), _exp(d)), share))
 
 
 def compose(x_0: Tensor, x_1: Tensor) -> Tensor:
@@ -304,8 +305,8 @@ def _exp(xi: Tensor) -> Components:
     return _exp_of(*xi.split((3, 3)))
 
 
-def _exp_of(v: Tensor, omega: Tensor, *, short: bool = False) -> Components:
-    cos, h, e = quaternion.exp_weights(quaternion.dot(omega, omega), short=short)
+def _exp_of(v: Tensor, omega: Tensor) -> Components:
+    cos, h, e = quaternion.exp_weights(quaternion.dot(omega, omega))
     along = e * quaternion.dot(omega, v)
     p = (2 * h * cos) * v + along * omega + (2 * h * h) * quaternion.cross(omega, v)
     return p, cos, h * omega
@@ -322,6 +323,21 @@ def _relative(x: Components, y: Components) -> Components:
     (p0, w0, u0), (p1, w1, u1) = x, y
     w, u = quaternion.multiply(w0, -u0, w1, u1)
     return quaternion.rotate(-w0, u0, p1 - p0), w, u
+
+
+def _between(x: Tensor, y: Components, t: float) -> tuple[Tensor, Tensor]:
+    """Position and quaternion of the screw from x (7, ...) to y at a time t from 0 to 1: `geodesic`, with weights for t."""
+    (p0, w0, u0), (p1, w1, u1) = _parts(x), y
+    d = p1 - p0
+    symmetric, turned = torch.addcmul(w0 * u1, w1, u0, value=-1), quaternion.cross(u0, u1)
+    w = w0 * w1 + quaternion.dot(u0, u1)
+    sign = quaternion.short_way(w, symmetric - turned)
+    u_w = sign * (symmetric + turned)
+    a, b, ahead, bend, aside = share_weights(sign * w, t)
+    p_t = torch.addcmul(p0, ahead, d).addcmul(bend * quaternion.dot(u_w, d), u_w)
+    p_t = torch.addcmul(p_t, aside, quaternion.cross(u_w, d), value=-1)
+    y_q = torch.cat((w1, u1))
+    return p_t, torch.addcmul(a * x[3:], sign * b, y_q)
 
 
 def _log(x: Components) -> tuple[Tensor, Tensor]:

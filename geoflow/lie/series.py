@@ -18,6 +18,7 @@ float32 (error below 2e-9) and one for float64 (below 1e-18).
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
@@ -260,35 +261,20 @@ _TABLES: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
 # fmt: on
 
 
-def _coefficients(name: str, dtype: torch.dtype) -> tuple[float, ...]:
-    single, double = _TABLES[name]
-    return double if dtype == torch.float64 else single
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Polynomials by their coefficients, a row each, lowest power first. Equal to itself alone: a quick key."""
 
+    coefficients: tuple[tuple[float, ...], ...]
 
-@lru_cache(maxsize=256)
-def _columns(names: tuple[str, ...], dtype: torch.dtype, device: torch.device, ndim: int) -> list[Tensor]:
-    """Coefficients as tensors (len(names), 1, ...), highest power first: one fused step serves all rows."""
-    rows = [_coefficients(name, dtype) for name in names]
-    degree = max(len(row) for row in rows)
-    # What is kept must serve training too, even where an inference asks first.
-    with torch.inference_mode(False):
-        padded = torch.tensor(
-            [row + (0.0,) * (degree - len(row)) for row in rows], dtype=dtype, device=device
-        )
-        shaped = padded.reshape(len(rows), degree, *[1] * ndim)
-        return [shaped[:, k] for k in reversed(range(degree))]
-
-
-def polynomials(names: tuple[str, ...], x: Tensor) -> tuple[Tensor, ...]:
-    """The named rows at x. x has shape (...) for all of them, or (len(names), ...) when ``names`` take a row each."""
-    if torch.compiler.is_compiling():
-        # Scalars fold into the generated code, tensors of coefficients would be loads.
-        return tuple(_horner(_coefficients(name, x.dtype), x) for name in names)
-    highest, second, *rest = _columns(names, x.dtype, x.device, x.ndim)
-    value = torch.addcmul(second, highest, x)
-    for c in rest:
-        value = torch.addcmul(c, value, x)
-    return value.unbind(0)
+    def __call__(self, x: Tensor) -> Tensor:
+        """All of them at x, (n, *x.shape); where x has n rows, each at its own."""
+        if torch.compiler.is_exporting():
+            return _by_powers(self, x)
+        if torch.compiler.is_compiling():
+            # Scalars fold into the generated code, tensors of coefficients would be loads.
+            return torch.stack([_horner(row, x) for row in self.coefficients])
+        return _by_columns(self, x)
 
 
 def _horner(coefficients: tuple[float, ...], x: Tensor) -> Tensor:
@@ -299,30 +285,70 @@ def _horner(coefficients: tuple[float, ...], x: Tensor) -> Tensor:
     return value
 
 
-def evaluate(names: tuple[str, ...], xs: tuple[Tensor, ...], *, short: bool = False) -> tuple[Tensor, ...]:
-    """The i-th named function at xs[i] >= 0 of any size: the row up to pi^2, the closed form beyond.
-
-    Where all xs are known to be ``short``, up to pi^2, the row alone.
-    """
-    if torch.compiler.is_compiling():
-        inside = [_horner(_coefficients(name, x.dtype), x) for name, x in zip(names, xs, strict=True)]
-        if short:
-            return tuple(inside)
-        return tuple(
-            torch.where(x <= X_MAX, value, _closed(name, x.clamp(min=X_MAX)))
-            for name, x, value in zip(names, xs, inside, strict=True)
-        )
-    x = torch.stack(xs)
-    highest, second, *rest = _columns(names, x.dtype, x.device, x.ndim - 1)
+def _by_columns(rows: Rows, x: Tensor, *, each: bool = False) -> Tensor:
+    """All rows at x, or with ``each`` row i at x[i]: one fused step serves all of them."""
+    highest, second, *rest = _columns(rows, x.dtype, x.device, x.ndim - each)
     value = torch.addcmul(second, highest, x)
     for c in rest:
         value = torch.addcmul(c, value, x)
-    if short:
-        return value.unbind(0)
+    return value
+
+
+def _by_powers(rows: Rows, x: Tensor) -> Tensor:
+    """All rows at x, in few operations: an exported graph runs them one by one."""
+    table = torch.tensor(rows.coefficients, dtype=x.dtype, device=x.device)
+    exponents = torch.arange(table.shape[1], dtype=x.dtype, device=x.device)
+    powers = x.unsqueeze(0) ** exponents.reshape(-1, *[1] * x.ndim)
+    return (table.reshape(*table.shape, *[1] * x.ndim) * powers).sum(1)
+
+
+@lru_cache(maxsize=1024)
+def _columns(rows: Rows, dtype: torch.dtype, device: torch.device, ndim: int) -> list[Tensor]:
+    """Coefficients as tensors (n, 1, ...), highest power first."""
+    # What is kept must serve training too, even where an inference asks first.
+    with torch.inference_mode(False):
+        table = torch.tensor(rows.coefficients, dtype=dtype, device=device)
+        shaped = table.reshape(*table.shape, *[1] * ndim)
+        return [shaped[:, k] for k in reversed(range(table.shape[1]))]
+
+
+@lru_cache(maxsize=256)
+def _named(names: tuple[str, ...], double: bool) -> Rows:
+    """The tables of these functions, of one length."""
+    found = [_TABLES[name][double] for name in names]
+    longest = max(len(row) for row in found)
+    return Rows(tuple(row + (0.0,) * (longest - len(row)) for row in found))
+
+
+def polynomials(names: tuple[str, ...], x: Tensor) -> tuple[Tensor, ...]:
+    """The named functions at x, all of them."""
+    return _named(names, x.dtype == torch.float64)(x).unbind(0)
+
+
+def evaluate(names: tuple[str, ...], xs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """The i-th named function at xs[i] >= 0 of any size: the row up to pi^2, the closed form beyond."""
+    if torch.compiler.is_compiling():
+        double = xs[0].dtype == torch.float64
+        return tuple(
+            torch.where(x <= X_MAX, _horner(_TABLES[name][double], x), _closed(name, x.clamp(min=X_MAX)))
+            for name, x in zip(names, xs, strict=True)
+        )
+    x = torch.stack(xs)
+    value = _by_columns(_named(names, x.dtype == torch.float64), x, each=True)
     # A safe argument first, then where: autograd visits both branches.
     safe = x.clamp(min=X_MAX).unbind(0)
     closed = torch.stack([_closed(name, argument) for name, argument in zip(names, safe, strict=True)])
     return torch.where(x <= X_MAX, value, closed).unbind(0)
+
+
+@lru_cache(maxsize=2)
+def of_half_angle(double: bool) -> Rows:
+    """cos(theta/2), sin(theta/2)/theta and e(theta^2), at x = theta^2 up to pi^2."""
+    cos, sinc, e = (_TABLES[name][double] for name in ("cos", "sinc", "e"))
+    scaled = [tuple(c / 4**k for k, c in enumerate(row)) for row in (cos, sinc)]
+    longest = max(len(cos), len(sinc), len(e))
+    table = (scaled[0], tuple(0.5 * c for c in scaled[1]), e)
+    return Rows(tuple(row + (0.0,) * (longest - len(row)) for row in table))
 
 
 def _closed(name: str, x: Tensor) -> Tensor:
