@@ -1,7 +1,8 @@
 """The study: methods x tasks x training seeds on the same demonstrations, budget and scenes; it resumes.
 
-    python scripts/study.py --rates 1e-3 2e-3 4e-3 --seeds 0 --out runs/rates   # which learning rate suits each method
-    python scripts/study.py --tasks peg_study half_turn --methods se3_flow euclidean_flow ddpm regression --seeds 0 1 2
+    python scripts/study.py --rates 1e-3 3e-3 6e-3 --development --seeds 0 --out runs/rates   # which suits each method
+    python scripts/study.py --rates 1e-3 --methods ddpm        # a rate that was chosen so, on the held-out scenes
+    python scripts/study.py --tasks peg_study key_turn --methods se3_flow euclidean_flow ddpm regression --seeds 0 1 2
     python scripts/study.py --quick --out runs/try             # everything tiny: does it run here?
 
 A task is a file of configs/env, a method one of configs/policy. What is collected, trained or evaluated already is
@@ -56,6 +57,7 @@ def study(
     seeds: list[int],
     *,
     rates: list[float] | None = None,
+    development: bool = False,
     steps: int | None = None,
     device: str = "auto",
     quick: bool = False,
@@ -67,8 +69,8 @@ def study(
         tasks: Names of files in configs/env.
         methods: Names of files in configs/policy.
         seeds: Of trainings; demonstrations and scenes are the same for all.
-        rates: Learning rates to compare, on development scenes; the configurations' own, on the held-out ones, by
-            default.
+        rates: Learning rates, each a training of its own; the configurations' own by default.
+        development: Play the development scenes in place of the held-out ones.
         steps: Optimiser steps of every training; the task's own by default.
         device: auto, cpu, cuda, ...
         quick: Everything tiny.
@@ -87,7 +89,7 @@ def study(
         for rate in rates or [None]
     ]
     for task, method, rate, seed in bar(jobs, desc="study", unit="run"):
-        config = settings(out, task, method, rate, steps, quick)
+        config = settings(out, task, method, rate, steps, development=development, quick=quick)
         (demonstrations,) = config.train.files
         if not demonstrations.exists():
             collect(config.env, config.collect, demonstrations, 0)
@@ -107,12 +109,22 @@ def study(
     return out / "table.md"
 
 
-def settings(out: Path, task: str, method: str, rate: float | None, steps: int | None, quick: bool) -> Config:
+def settings(
+    out: Path,
+    task: str,
+    method: str,
+    rate: float | None = None,
+    steps: int | None = None,
+    *,
+    development: bool = False,
+    quick: bool = False,
+) -> Config:
     """One training's configuration; diffusion is also judged at 16 evaluations, and always at 100."""
     folder = configs_folder()
     changes: dict[str, Any] = {"train.demos": str(out / task / "demonstrations.h5")}
     changes |= {"train.steps": steps} if steps else {}
-    changes |= {"train.learning_rate": rate, "evaluate.first_seed": DEVELOPMENT_SEED} if rate else {}
+    changes |= {"train.learning_rate": rate} if rate else {}
+    changes |= {"evaluate.first_seed": DEVELOPMENT_SEED} if development else {}
     config = load(
         [folder / "env" / f"{task}.yaml", folder / "policy" / f"{method}.yaml"],
         changes | (QUICK if quick else {}),
@@ -156,12 +168,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--tasks", nargs="+", default=["peg_study", "half_turn"], metavar="TASK")
+    parser.add_argument("--tasks", nargs="+", default=["peg_study", "key_turn"], metavar="TASK")
     parser.add_argument("--methods", nargs="+", default=list(METHODS), metavar="METHOD")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="SEED")
     parser.add_argument(
-        "--rates", nargs="+", type=float, metavar="RATE", help="compare learning rates on development scenes"
+        "--rates", nargs="+", type=float, metavar="RATE", help="learning rates; default: the task's own"
     )
+    parser.add_argument("--development", action="store_true", help="play development scenes, to choose by")
     parser.add_argument(
         "--steps", type=int, help="optimiser steps of every training; default: the task's own"
     )
@@ -171,7 +184,15 @@ def main() -> None:
     a = parser.parse_args()
     print(
         study(
-            a.out, a.tasks, a.methods, a.seeds, rates=a.rates, steps=a.steps, device=a.device, quick=a.quick
+            a.out,
+            a.tasks,
+            a.methods,
+            a.seeds,
+            rates=a.rates,
+            development=a.development,
+            steps=a.steps,
+            device=a.device,
+            quick=a.quick,
         )
     )
 

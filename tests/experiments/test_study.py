@@ -13,15 +13,16 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
 from study import DEVELOPMENT_SEED, METHODS, settings, study
 
 
-def test_rates_are_compared_on_development_scenes():
-    config = settings(Path("out"), "peg_study", "ddpm", 4e-3, None, False)
+@pytest.mark.parametrize("development", [False, True])
+def test_a_rate_is_compared_on_development_scenes_and_judged_on_others(development):
+    config = settings(Path("out"), "peg_study", "ddpm", 4e-3, development=development)
     assert config.train.learning_rate == 4e-3
-    assert config.evaluate.first_seed == DEVELOPMENT_SEED
+    assert config.evaluate.first_seed == (DEVELOPMENT_SEED if development else 1_000_000)
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_without_rates_a_method_has_its_own_and_the_held_out_scenes(method):
-    config = settings(Path("out"), "key_turn", method, None, 7, False)
+    config = settings(Path("out"), "key_turn", method, steps=7)
     assert config.evaluate.first_seed == 1_000_000 > DEVELOPMENT_SEED + config.evaluate.episodes
     assert config.train.steps == 7
     assert config.train.learning_rate == 2e-3
