@@ -66,6 +66,9 @@ class TrainConfig:
     gradient_clip: float = 1.0
     precision: str = "auto"
     """float32, bfloat16 (mixed), or auto: bfloat16 where the processor or GPU multiplies it natively."""
+    compile: bool = False
+    """Compile a flow's loss with its network, or another policy's network (torch.compile): a minute or so before the
+    first step, then faster ones. Not for flow maps, nor for paths that draw noise of their own."""
     log_every: int = 50
     checkpoint_every: int = 1000
 

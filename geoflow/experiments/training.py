@@ -31,6 +31,7 @@ from geoflow.experiments.progress import bar
 from geoflow.experiments.provenance import provenance
 from geoflow.policies.base import Policy, PolicySpec
 from geoflow.policies.checkpoint import CheckpointError, build_policy, load_policy
+from geoflow.policies.flow import FlowPolicy
 
 
 def train(config: Config, out: Path, seed: int = 0, device: str = "auto", *, resume: bool = True) -> Path:
@@ -85,6 +86,8 @@ def train(config: Config, out: Path, seed: int = 0, device: str = "auto", *, res
         weight_decay=settings.weight_decay,
         fused=True,
     )
+    if settings.compile:
+        compile_loss(policy)
     model, optimizer = accelerator.prepare(policy, optimizer)
     done, seconds = run.restore(policy, average, optimizer)
     main = accelerator.is_main_process
@@ -137,6 +140,16 @@ def train(config: Config, out: Path, seed: int = 0, device: str = "auto", *, res
             if interrupted.is_set:
                 raise KeyboardInterrupt
     return out
+
+
+def compile_loss(policy: Policy) -> None:
+    """Compile, in place and without a graph break, a flow's loss with its network, or another policy's network.
+
+    Raises:
+        ValueError: a flow whose loss cannot be compiled, see `geoflow.Flow.compile`.
+    """
+    compiled = policy.flow if isinstance(policy, FlowPolicy) else policy.net
+    compiled.compile(fullgraph=True, dynamic=False)
 
 
 def learning_rate(step: int, config: TrainConfig) -> float:

@@ -124,10 +124,42 @@ class Flow(nn.Module):
         Raises:
             ValueError: x_0 that are not as many points as x_1.
         """
-        batch = x_1.shape[0]
         with torch.no_grad():
-            x_0, x_1 = self._pair(x_0, x_1, cond, generator)
-            t = self.times(batch, generator, x_1)
+            drawn = x_0 is None and self.coupling is independent
+            if drawn:
+                x_0 = self.prior.noise(x_1.shape[:-1], generator)
+            else:
+                x_0, x_1 = self._pair(x_0, x_1, cond, generator)
+            t = self.times(x_1.shape[0], generator, x_1)
+        noise = generator if self.path.draws else None
+        return self(net, x_0, x_1, t, cond, drawn=drawn, generator=noise, counts=counts)
+
+    def forward(
+        self,
+        net: Network,
+        x_0: Tensor,
+        x_1: Tensor,
+        t: Tensor,
+        cond: Any = None,
+        *,
+        drawn: bool = False,
+        generator: Generators = None,
+        counts: Tensor | None = None,
+    ) -> Tensor:
+        """What `loss` does with what it has drawn: all of it that `compile` compiles; arguments as there.
+
+        Args:
+            net: The network.
+            x_0: Where the paths start, or, where ``drawn``, the prior's noise from which it makes their starts.
+            x_1: Where they end, shape (B, ..., point_dim).
+            t: Times (B,).
+            cond: Handed to the network.
+            drawn: What x_0 is.
+            generator: For a path that draws noise of its own.
+            counts: Which points count.
+        """
+        with torch.no_grad():
+            x_0 = self.prior.place(x_0).to(x_1.dtype) if drawn else x_0
             sample = self.path(self.space, x_0, x_1, over_inner(t, x_1), generator)
         predicted = net(self.space.features(sample.x_t), t, cond)
         if self.target == "velocity":
@@ -135,6 +167,21 @@ class Flow(nn.Module):
         else:
             error = self.space.miss(self.center, self.scale * predicted, x_1) / self.scale
         return mean_inner(self.space.squared_norm(error), counts)
+
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """Compile `loss` with its network, all but what it draws (arguments as of torch.compile).
+
+        Results agree with those of the eager loss to rounding, and draw the same noise.
+
+        Raises:
+            ValueError: a subclass with a loss of its own, or a path that draws noise between its ends.
+        """
+        if type(self).loss is not Flow.loss or self.path.draws:
+            raise ValueError(
+                f"the loss of a {type(self).__name__} with {self.path} draws noise as it goes, which is not "
+                "compiled; train it without, or a Flow on a Geodesic or Diffusion path."
+            )
+        super().compile(*args, **kwargs)
 
     def _pair(
         self, x_0: Tensor | None, x_1: Tensor, cond: Any, generator: Generators

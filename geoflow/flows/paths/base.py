@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -27,6 +28,9 @@ class PathSample:
 
 class Path(ABC):
     """Training asks for points and their velocities; sampling with end point predictions for `velocity_to`."""
+
+    #: Whether it may draw noise of its own between the ends; a loss with a path that does not can be compiled.
+    draws: ClassVar[bool] = True
 
     @abstractmethod
     def __call__(

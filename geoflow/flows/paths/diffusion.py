@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -37,6 +38,7 @@ class Diffusion(Path):
 
     mixture: Mixture = field(default_factory=CosineVP)
     center: Tensor | None = None
+    draws: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         check_mixture(self.mixture)

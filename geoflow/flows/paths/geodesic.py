@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import ClassVar, TypeAlias
 
 import torch
 from torch import Tensor
@@ -42,6 +42,7 @@ class Geodesic(Path):
     """
 
     clock: Clock = field(default_factory=Linear)
+    draws: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         for schedule in _leaves(self.clock):

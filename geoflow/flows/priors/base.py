@@ -20,6 +20,17 @@ class Prior(nn.Module, ABC):
     def sample(self, shape: Sequence[int], generator: Generators = None) -> Tensor:
         """Draw points of shape (*shape, point_dim)."""
 
+    def noise(self, shape: Sequence[int], generator: Generators = None) -> Tensor:
+        """All that is random of a draw, for `place` to make points of; the points themselves by default.
+
+        A compiler takes `place` and leaves randomness alone. `sample` is place(noise(...)).
+        """
+        return self.sample(shape, generator)
+
+    def place(self, noise: Tensor) -> Tensor:
+        """Points (..., point_dim) of what `noise` drew."""
+        return noise
+
     def log_prob(self, x: Tensor) -> Tensor:
         """Log density (B,) of points (B, ..., point_dim), joint over the inner axes (chunk steps).
 

@@ -75,11 +75,9 @@ class GaussianProcess(WrappedGaussian):
         super().__init__(space, mean, scale)
         self.kernel = kernel
 
-    def sample(self, shape: Sequence[int], generator: Generators = None) -> Tensor:
-        """Draw points of shape (*shape, point_dim); the last of ``shape`` is T."""
-        root = self._root(_horizon(shape))
-        noise = matrices.matmul(root, randn((*shape, self.space.tangent_dim), generator, like=self.mean))
-        return self.space.exp(self.mean.expand(*shape, self.space.point_dim), self.scale * noise)
+    def noise(self, shape: Sequence[int], generator: Generators = None) -> Tensor:
+        """eps (*shape, tangent_dim); the last of ``shape`` is T."""
+        return matrices.matmul(self._root(_horizon(shape)), super().noise(shape, generator))
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Log density (B,) of chunks (B, ..., T, point_dim), joint over the inner axes; on flat spaces.

@@ -20,14 +20,18 @@ class HaarUniform(WrappedGaussian):
     (the cut locus); a prior near the data avoids that. It is here to be compared with.
     """
 
-    def sample(self, shape: Sequence[int], generator: Generators = None) -> Tensor:
-        """Draw points of shape (*shape, point_dim)."""
-        x = super().sample(shape, generator)
+    def noise(self, shape: Sequence[int], generator: Generators = None) -> Tensor:
+        """Points (*shape, point_dim)."""
+        x = super().place(super().noise(shape, generator))
         for columns, _ in factors.rotations(self.space):
             # A normalised Gaussian 4-vector is a Haar-uniform unit quaternion.
             q = randn((*shape, 4), generator, like=self.mean)
             x[..., columns] = q / q.norm(dim=-1, keepdim=True)
         return x
+
+    def place(self, noise: Tensor) -> Tensor:
+        """The points themselves."""
+        return noise
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Log density (B,) of points (B, ..., point_dim), joint over the inner axes; for SO3 in products.

@@ -27,8 +27,8 @@ class IGSO3(WrappedGaussian):
             sigma is the root mean square of its three.
     """
 
-    def sample(self, shape: Sequence[int], generator: Generators = None) -> Tensor:
-        """Draw points of shape (*shape, point_dim)."""
+    def noise(self, shape: Sequence[int], generator: Generators = None) -> Tensor:
+        """Points (*shape, point_dim)."""
         noise = randn((*shape, self.space.tangent_dim), generator, like=self.mean)
         spots, straight = list(factors.rotations(self.space)), noise.clone()
         for _, tangent in spots:
@@ -39,6 +39,10 @@ class IGSO3(WrappedGaussian):
             turn = so3.exp(turns(_width(widths[..., tangent]), noise[..., tangent]))
             x[..., point] = so3.compose(x[..., point], turn)
         return x
+
+    def place(self, noise: Tensor) -> Tensor:
+        """The points themselves."""
+        return noise
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Log density (B,) of points (B, ..., point_dim), joint over the inner axes."""

@@ -32,8 +32,15 @@ class WrappedGaussian(Prior):
         self.register_buffer("scale", torch.as_tensor(scale, dtype=self.mean.dtype).clone())
 
     def sample(self, shape: Sequence[int], generator: Generators = None) -> Tensor:
-        """Draw points of shape (*shape, point_dim)."""
-        noise = randn((*shape, self.space.tangent_dim), generator, like=self.mean)
+        """Draw points of shape (*shape, point_dim); a subclass changes `noise` or `place`."""
+        return self.place(self.noise(shape, generator))
+
+    def noise(self, shape: Sequence[int], generator: Generators = None) -> Tensor:
+        """eps (*shape, tangent_dim)."""
+        return randn((*shape, self.space.tangent_dim), generator, like=self.mean)
+
+    def place(self, noise: Tensor) -> Tensor:
+        """m Exp(s * eps)."""
         return self.space.exp(self.mean, self.scale * noise)
 
     def log_prob(self, x: Tensor) -> Tensor:
