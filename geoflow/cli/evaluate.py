@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 import tyro
 from tyro.conf import Positional, arg
@@ -27,7 +26,7 @@ class Evaluate:
     """YAML files; options on the command line win."""
     evaluate: Annotated[EvaluateConfig, Flat] = field(default_factory=EvaluateConfig)
     env: str = ""
-    """Another task than the one trained on, or which of several."""
+    """Which of several tasks, or with --transfer another one than it was trained on."""
     env_kwargs: tuple[str, ...] = ()
     """What to change of the task, as in --env-kwargs level=2."""
     out: Path | None = None
@@ -57,15 +56,13 @@ class Evaluate:
         return evaluate(self.run_folder, config, device, self.out, env, self.overwrite)
 
     def _env(self) -> EnvConfig | None:
-        """None for the task as it was trained."""
-        changes = from_words(self.env_kwargs)
+        """The task; None where there is no run to read it from, which the evaluation will say."""
+        from geoflow.experiments.evaluation import trained_env
+        from geoflow.experiments.json_files import read_json
+        from geoflow.experiments.task_names import task_id
+
         description = self.run_folder / "config.json"
-        meta: dict[str, Any] = json.loads(description.read_text()) if description.is_file() else {}
-        tasks = {task["env_id"]: task["env_kwargs"] for task in meta.get("spec", {}).get("tasks", ())}
-        if self.env:
-            # One of several tasks is as its demonstrations were; another task than the only one is as it is said.
-            return EnvConfig(self.env, (tasks.get(self.env, {}) if len(tasks) > 1 else {}) | changes)
-        if not changes or not meta or len(tasks) > 1:
+        meta = read_json(description) if description.is_file() else {}
+        if "spec" not in meta:
             return None
-        trained = meta["config"]["env"]
-        return EnvConfig(trained["id"], trained["kwargs"] | changes)
+        return trained_env(meta, task_id(self.env) if self.env else "", from_words(self.env_kwargs))

@@ -28,8 +28,8 @@ class Export:
     """The run folder."""
     out: Path = Path("policy.onnx")
     """The file: .onnx for onnxruntime, .pt2 for torch.export.load."""
-    nfe: int = 0
-    """Network evaluations a chunk, fixed in the graph; 0 means the policy's own."""
+    nfe: int | None = None
+    """Network evaluations a chunk, fixed in the graph; the policy's own by default."""
 
     @classmethod
     def defaults(cls, config: Config) -> Export:
@@ -41,5 +41,5 @@ class Export:
         from geoflow.policies.checkpoint import load_policy
         from geoflow.policies.export import export
 
-        show(**export(load_policy(self.run_folder), self.out, self.nfe or None))
+        show(**export(load_policy(self.run_folder), self.out, self.nfe))
         return self.out

@@ -43,6 +43,8 @@ class View:
     """Steps of a chunk executed before the next; the policy's own by default."""
     nfe: int | None = None
     """Network evaluations a chunk; the policy's own by default."""
+    transfer: bool = False
+    """Show another task or robot than the policy was trained on; it must offer the same observations."""
     device: str = "cpu"
     """Of the policy: auto, cpu, cuda, ..."""
 
@@ -72,6 +74,7 @@ class View:
                 execute=self.execute,
                 nfe=self.nfe,
                 device=resolve_device(self.device),
+                transfer=self.transfer,
                 port=self.scene.port,
             )
         except KeyboardInterrupt:

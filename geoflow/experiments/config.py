@@ -112,6 +112,8 @@ class EvaluateConfig:
     """Draw so many chunks each time, and execute the likeliest (flow policies)."""
     disturbance: float = 0.0
     """Share of steps at which something else is executed than was commanded, in bursts as in collect.disturbance."""
+    transfer: bool = False
+    """Play another task or robot than the policy was trained on; it must offer the same observations."""
     workers: int = 0
     """Processes; 0 means one per core."""
 

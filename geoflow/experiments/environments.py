@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Mapping
 from typing import Any
 
 import gymnasium as gym
@@ -27,7 +29,8 @@ def make_env(env: EnvConfig, **kwargs: Any) -> gym.Env:
             "front if nothing imports it, such as geoflow_envs:geoflow/TiltedPegInsert-v0."
         ) from error
     except TypeError as error:
-        raise ValueError(f"env {env.id!r} does not take {env.kwargs}: {error}.") from error
+        reason = str(error).partition(" was raised from the environment creator")[0]
+        raise ValueError(f"env {env.id!r} does not take {env.kwargs}: {reason}.") from error
 
 
 def require_expert(env: gym.Env, name: str) -> None:
@@ -53,3 +56,12 @@ def require_expert(env: gym.Env, name: str) -> None:
 def arms_of(env: gym.Env) -> int:
     """Poses in an action of an env: its attribute ``arms``, or 1."""
     return int(getattr(env.unwrapped, "arms", 1))
+
+
+def knob(env: gym.Env, kwargs: Mapping[str, Any], name: str) -> Any:
+    """What an env made with ``kwargs`` has for an argument of its class, its default included; None where it has none.
+
+    A config states only what differs from the task's own defaults.
+    """
+    parameters = inspect.signature(type(env.unwrapped)).parameters
+    return kwargs.get(name, parameters[name].default) if name in parameters else None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
 import json
 import os
 import statistics
@@ -21,7 +20,7 @@ from tqdm import tqdm
 
 from geoflow.experiments.config import EnvConfig, EvaluateConfig
 from geoflow.experiments.devices import resolve_device
-from geoflow.experiments.environments import make_env
+from geoflow.experiments.environments import knob, make_env
 from geoflow.experiments.json_files import read_json, write_json
 from geoflow.experiments.players import Game, Job, Played, play
 from geoflow.experiments.progress import bar
@@ -84,7 +83,8 @@ def evaluate(
         device: Where the network runs: cpu, cuda, or auto for a GPU if there is one. Latency is
             measured there too, on one processor thread.
         out: The JSON file; by default eval.json in the run's folder.
-        env: Another env than the one trained on, such as a harder level.
+        env: Another env than the one trained on, such as a harder level; another task or robot needs
+            ``config.transfer``.
         overwrite: Redo finished cells.
 
     Returns:
@@ -99,7 +99,7 @@ def evaluate(
     policy = load_policy(run, device)
     weights = _fingerprint(run / "model.safetensors")
     meta = read_json(run / "config.json")
-    env = env or _trained_env(meta, policy)
+    env = env or trained_env(meta)
     execution = _execution(config, policy)
     if config.episodes < 1:
         raise ValueError(f"episodes={config.episodes}; give at least 1, and 100 for a claim.")
@@ -118,9 +118,9 @@ def evaluate(
     with _one_thread():
         probe = make_env(env)
         try:
-            check_env(probe, policy, env.id)
+            check_env(probe, policy, env, transfer=config.transfer)
             latency = {cell: measure_latency(policy, probe, cell, execution.candidates) for cell in todo}
-            facts = _policy_facts(policy, meta, run) | _task_facts(probe, env)
+            facts = _policy_facts(policy, meta, run, env) | _task_facts(probe, env)
             _check_writable(path.parent)
         finally:
             probe.close()
@@ -133,6 +133,32 @@ def evaluate(
             records = [old for old in records if _identity(old) != identity[cell]] + [record]
             write_json(path, {"format": FORMAT, "version": VERSION, "records": records})
     return path
+
+
+def trained_env(
+    meta: Mapping[str, Any], name: str = "", changes: Mapping[str, Any] | None = None
+) -> EnvConfig:
+    """The task that a policy was trained on, made as for its demonstrations; or another.
+
+    Args:
+        meta: The run's config.json.
+        name: Which of several tasks, or another one; the one it was trained on by default.
+        changes: What is made otherwise.
+
+    Raises:
+        ValueError: it was trained on several, and there is no name.
+    """
+    tasks = {task["env_id"].rpartition(":")[2]: task for task in reversed(meta["spec"].get("tasks", ()))}
+    if not name and len(tasks) > 1:
+        known = ", ".join(sorted(task["env_id"] for task in tasks.values()))
+        raise ValueError(f"this policy was trained on several tasks; say which with --env: {known}.")
+    env = meta["config"].get("env", {})
+    own = EnvConfig(env.get("id", meta["spec"]["env_id"]), env.get("kwargs", {}))
+    name = name or own.id
+    made = dict(tasks.get(name.rpartition(":")[2], {"env_kwargs": {}})["env_kwargs"])
+    if len(tasks) <= 1 and name.rpartition(":")[2] == own.id.rpartition(":")[2]:
+        made |= own.kwargs
+    return EnvConfig(name, made | dict(changes or {}))
 
 
 def read_evaluation(path: Path) -> list[dict[str, Any]]:
@@ -262,9 +288,10 @@ def _one_thread() -> Iterator[None]:
 # Facts of a record.
 
 
-def _policy_facts(policy: Policy, meta: Mapping[str, Any], run: Path) -> dict[str, Any]:
+def _policy_facts(policy: Policy, meta: Mapping[str, Any], run: Path, env: EnvConfig) -> dict[str, Any]:
+    known = not policy.spec.tasks or policy.spec.trained_on(env.id)
     return {
-        "policy": policy_name(policy.config),
+        "policy": policy_name(policy.config) + ("" if known else f", trained on {policy.spec.tasks[0].name}"),
         "run": str(run),
         "manifold": policy.config.manifold,
         "frame": policy.config.frame,
@@ -275,19 +302,8 @@ def _policy_facts(policy: Policy, meta: Mapping[str, Any], run: Path) -> dict[st
 
 
 def _task_facts(env: Any, config: EnvConfig) -> dict[str, Any]:
-    """Knobs that many tasks have; a config states only what differs from the task's own defaults."""
-    parameters = inspect.signature(type(env.unwrapped)).parameters
-    knobs = [name for name in ("level", "robot", "in_hand") if name in parameters]
-    values = {name: config.kwargs.get(name, parameters[name].default) for name in knobs}
-    return {"level": None, "robot": None, "in_hand": None} | values
-
-
-def _trained_env(meta: Mapping[str, Any], policy: Policy) -> EnvConfig:
-    if policy.spec.several:
-        known = ", ".join(sorted({task.env_id for task in policy.spec.tasks}))
-        raise ValueError(f"this policy was trained on several tasks; say which with --env: {known}.")
-    env = meta["config"].get("env", {})
-    return EnvConfig(env.get("id", policy.spec.env_id), env.get("kwargs", {}))
+    """Knobs that many tasks have."""
+    return {name: knob(env, config.kwargs, name) for name in ("level", "robot", "in_hand")}
 
 
 def _execution(config: EvaluateConfig, policy: Policy) -> Execution:

@@ -14,13 +14,18 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from geoflow.experiments.config import EnvConfig
 from geoflow.experiments.disturbance import Disturbance
-from geoflow.experiments.environments import arms_of, make_env
+from geoflow.experiments.environments import arms_of, knob, make_env
 from geoflow.experiments.smoothness import Jumps
 from geoflow.policies.base import Policy
 from geoflow.policies.execution import Execution, Executor
 
 BLOCK = 10
 """Scenes stepped together. Blocks are the same for any number of processes, and so are the results."""
+
+UNKNOWN = "unknown"
+"""What demonstrations say that were converted from a file that does not name its task."""
+
+_TRANSFER = "To see what it does there all the same, say so: --transfer, or transfer=True."
 
 FAILURES = {
     "no_grasp": "no grasp",
@@ -98,17 +103,25 @@ def make_block(env: EnvConfig, size: int = BLOCK) -> SyncVectorEnv:
     return SyncVectorEnv([lambda: Freeze(make_env(env))] * size, autoreset_mode=AutoresetMode.DISABLED)
 
 
-def check_env(env: gym.Env, policy: Policy, name: str) -> None:
-    """Raise ValueError where a policy cannot act in an env: other observations, rate or action."""
+def check_env(env: gym.Env, policy: Policy, config: EnvConfig, *, transfer: bool = False) -> None:
+    """Raise ValueError where a policy cannot act in the env of a config, or was not trained for it.
+
+    Args:
+        env: The env.
+        policy: The policy.
+        config: What the env was made from.
+        transfer: Whether it may be another task or robot than the policy was trained on.
+    """
+    name, spec = config.id, policy.spec
     spaces = getattr(env.observation_space, "spaces", None)
     offered = {key: tuple(space.shape) for key, space in spaces.items()} if spaces else {}
-    seen = policy.spec.task(name).observations if policy.spec.several else policy.spec.shapes
-    needed = set(seen) - set(policy.config.optional)
-    trained = {key: tuple(shape) for key, shape in policy.spec.shapes.items() if key in needed}
+    seen = spec.task(name).observations if spec.several and not transfer else spec.shapes
+    needed = set(seen) - set(policy.config.optional) - (set(spec.partial) if transfer else set())
+    trained = {key: tuple(shape) for key, shape in spec.shapes.items() if key in needed}
     if {key: offered.get(key) for key in trained} != trained:
         raise ValueError(
             f"env {name!r} offers the observations {_shapes(offered) if spaces else env.observation_space}; "
-            f"the policy was trained on {_shapes(trained)} of {policy.spec.env_id!r}, and needs them."
+            f"the policy was trained on {_shapes(trained)} of {spec.env_id!r}, and needs them."
         )
     if env.action_space.shape != (policy.spec.action_dim,):
         raise ValueError(
@@ -124,6 +137,23 @@ def check_env(env: gym.Env, policy: Policy, name: str) -> None:
         raise ValueError(
             f"env {name!r} runs at {rate:g} actions a second; the policy was trained at "
             f"{policy.spec.control_hz:g}, and needs an env of that rate."
+        )
+    if not transfer:
+        _check_trained_for(env, policy, config)
+
+
+def _check_trained_for(env: gym.Env, policy: Policy, config: EnvConfig) -> None:
+    """Raise ValueError for another task or robot; observations alone do not tell one from the other."""
+    spec = policy.spec
+    tasks = spec.trained_on(config.id)
+    if not tasks and spec.tasks and spec.env_id != UNKNOWN:
+        known = ", ".join(sorted({task.env_id for task in spec.tasks}))
+        raise ValueError(f"env {config.id!r}: the policy was trained on {known}. {_TRANSFER}")
+    robot, robots = knob(env, config.kwargs, "robot"), {knob(env, task.env_kwargs, "robot") for task in tasks}
+    if robots and robot not in robots:
+        known = " and ".join(sorted(map(repr, robots)))
+        raise ValueError(
+            f"env {config.id!r} has the robot {robot!r}; the policy was trained on {known}. {_TRANSFER}"
         )
 
 

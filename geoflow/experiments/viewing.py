@@ -81,7 +81,7 @@ class PolicyActor(Actor):
 
     def act(self, obs: Mapping[str, Any]) -> np.ndarray:
         """The present step of the chunk; a new one is predicted when it is due."""
-        window = self._history.push({name: obs[name] for name in self.policy.spec.shapes})
+        window = self._history.push({name: obs.get(name) for name in self.policy.spec.shapes})
         if self._plan is None or self._step == self._execute:
             present = {name: torch.from_numpy(past) for name, past in window.items()}
             chunk = self.policy.act(present, nfe=self._nfe, generator=self._generator)
@@ -108,13 +108,14 @@ def view(
     execute: int | None = None,
     nfe: int | None = None,
     device: str = "cpu",
+    transfer: bool = False,
     port: int = 8080,
 ) -> Path | None:
     """Play episodes of a task where somebody can watch, and print how each ended.
 
     Args:
         task: Short name or id.
-        kwargs: What to make it with.
+        kwargs: What to make it with; where a policy acts, what differs from how its demonstrations were made.
         policy: A run folder; the task's expert by default.
         out: A film to make, .mp4 or .gif, instead of a screen.
         screen: auto, window or browser.
@@ -127,6 +128,7 @@ def view(
         execute: Steps of a chunk executed before the next; the policy's own by default.
         nfe: Network evaluations a chunk; the policy's own by default.
         device: Of the policy.
+        transfer: Whether it may be another task or robot than the policy was trained on.
         port: Of the page in the browser.
 
     Returns:
@@ -141,12 +143,15 @@ def view(
         check_film(out)
     kind = "" if out else choose(screen)
     config = EnvConfig(task_id(task), dict(kwargs or {}))
-    actor = _actor(config, policy, choice, execute, nfe, device)
+    actor = _actor(policy, choice, execute, nfe, device)
+    if isinstance(actor, PolicyActor):
+        known = actor.policy.spec.trained_on(config.id)[:1]
+        config = replace(config, kwargs={**(known[0].env_kwargs if known else {}), **config.kwargs})
     with closing(_make(config, film=out is not None)) as env:
         if isinstance(actor, ExpertActor):
             require_expert(env, config.id)
         elif isinstance(actor, PolicyActor):
-            check_env(env, actor.policy, config.id)
+            check_env(env, actor.policy, config, transfer=transfer)
         film = FilmScreen(env, out, _camera(env, camera), size) if out else None
         with closing(film or open_screen(kind, env, config.id, port)) as shown:
             beat = Beat(0.0 if out else 1 / (_rate(env) * speed))
@@ -203,12 +208,7 @@ class Beat:
 
 
 def _actor(
-    config: EnvConfig,
-    policy: Path | str | None,
-    choice: str,
-    execute: int | None,
-    nfe: int | None,
-    device: str,
+    policy: Path | str | None, choice: str, execute: int | None, nfe: int | None, device: str
 ) -> Actor:
     if policy is None:
         if choice not in ("greedy", "random"):

@@ -121,17 +121,21 @@ class PolicySpec:
         """Whether it is of more than one environment."""
         return len({task.name for task in self.tasks}) > 1
 
+    def trained_on(self, env_id: str) -> tuple[TaskSpec, ...]:
+        """The tasks of that id, with or without the module in front: one for each way its demonstrations were made."""
+        return tuple(task for task in self.tasks if task.name == env_id.rpartition(":")[2])
+
     def task(self, env_id: str) -> TaskSpec:
-        """The task of that id, with or without the module in front.
+        """The first task of that id.
 
         Raises:
-            ValueError: it is none of them.
+            ValueError: there is none.
         """
-        for task in self.tasks:
-            if task.name == env_id.rpartition(":")[2]:
-                return task
-        known = ", ".join(sorted({task.env_id for task in self.tasks}))
-        raise ValueError(f"env {env_id!r} is none of the tasks this policy was trained on: {known}.")
+        found = self.trained_on(env_id)
+        if not found:
+            known = ", ".join(sorted({task.env_id for task in self.tasks}))
+            raise ValueError(f"env {env_id!r} is none of the tasks this policy was trained on: {known}.")
+        return found[0]
 
     def require(self, given: Collection[str], optional: Collection[str] = ()) -> None:
         """Raise ValueError unless ``given`` names all that is observed in one of the tasks, ``optional`` ones aside."""

@@ -18,9 +18,10 @@ from safetensors.torch import load_file, save_file
 
 import geoflow as gf
 from geoflow.experiments.config import EnvConfig, EvaluateConfig
-from geoflow.experiments.evaluation import evaluate, policy_name, read_evaluation, solvers
+from geoflow.experiments.evaluation import evaluate, policy_name, read_evaluation, solvers, trained_env
 from geoflow.experiments.proportions import wilson_interval
 from geoflow.experiments.rollout import Freeze, Solver
+from geoflow.experiments.viewing import view
 from geoflow.policies.config import PolicyConfig
 from tests.experiments.conftest import REACH
 from tests.reach_env import Reach
@@ -141,7 +142,9 @@ gym.register("tests/Odd-v0", Odd)
 
 
 def test_an_info_is_kept_as_far_as_json_goes(run):
-    (record,) = read_evaluation(evaluate(run, replace(TWELVE, episodes=1), env=EnvConfig("tests/Odd-v0")))
+    one = replace(TWELVE, episodes=1, transfer=True)
+    (record,) = read_evaluation(evaluate(run, one, env=EnvConfig("tests/Odd-v0")))
+    assert record["policy"] == "SE(3) flow, trained on tests/Reach-v0"
     final = record["episode_records"][0]["final"]
     assert (final["depth"], final["axis"]) == ("nan", [1, 1, 1])
     assert not {"image", "env"} & final.keys()
@@ -239,6 +242,68 @@ def test_what_cannot_be_evaluated_is_refused(run, changes, env, words):
     assert not (run / "eval.json").exists()
 
 
+class Robots(Reach):
+    """The same task with a choice of robots."""
+
+    def __init__(self, robot="free", **kwargs):
+        super().__init__(**kwargs)
+
+
+gym.register("tests/Robots-v0", Robots)
+
+
+def test_another_task_is_played_only_if_one_says_so(run, tmp_path):
+    """Its observations have the same names and shapes, and mean something else."""
+    with pytest.raises(
+        ValueError, match=r"'tests/Odd-v0': the policy was trained on .*Reach-v0.* --transfer"
+    ):
+        evaluate(run, TWELVE, env=EnvConfig("tests/Odd-v0"))
+    with pytest.raises(
+        ValueError, match=r"'tests/Odd-v0': the policy was trained on .*Reach-v0.* --transfer"
+    ):
+        view("tests/Odd-v0", policy=run, out=tmp_path / "odd.gif")
+
+
+def test_another_robot_is_played_only_if_one_says_so(run):
+    """The robot counts as its demonstrations had it, the env's default where they did not say."""
+    meta = json.loads((run / "config.json").read_text())
+    meta["spec"]["tasks"] = [{**meta["spec"]["tasks"][0], "env_id": "tests/Robots-v0"}]
+    meta["config"]["env"] = {"id": "tests/Robots-v0", "kwargs": {}}
+    one, arm = replace(TWELVE, episodes=1), EnvConfig("tests/Robots-v0", {"robot": "arm"})
+    (run / "config.json").write_text(json.dumps(meta))
+    with pytest.raises(
+        ValueError, match=r"has the robot 'arm'; the policy was trained on 'free'\. .* --transfer"
+    ):
+        evaluate(run, one, env=arm)
+    assert evaluate(run, replace(one, transfer=True), env=arm)
+    meta["spec"]["tasks"][0]["env_kwargs"] = {"robot": "arm"}
+    (run / "config.json").write_text(json.dumps(meta))
+    evaluate(run, one)
+    assert [record["robot"] for record in read_evaluation(run / "eval.json")] == ["arm"]
+    with pytest.raises(ValueError, match="has the robot 'free'; the policy was trained on 'arm'"):
+        evaluate(run, one, env=EnvConfig("tests/Robots-v0"))
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "expected"),
+    [
+        ("", {}, ("A:lab/Peg-v0", {"level": 2, "robot": "arm"})),
+        ("", {"level": 3}, ("A:lab/Peg-v0", {"level": 3, "robot": "arm"})),
+        ("lab/Peg-v0", {}, ("lab/Peg-v0", {"level": 2, "robot": "arm"})),
+        ("lab/Key-v0", {"level": 1}, ("lab/Key-v0", {"level": 1})),
+    ],
+)
+def test_a_task_is_made_as_for_its_demonstrations(name, changes, expected):
+    """The file's kwargs, what the training said beside, and what is changed now; another task has its own defaults."""
+    task = {"env_id": "A:lab/Peg-v0", "env_kwargs": {"robot": "arm", "level": 0}}
+    meta = {
+        "config": {"env": {"id": "A:lab/Peg-v0", "kwargs": {"level": 2}}},
+        "spec": {"env_id": "", "tasks": [task]},
+    }
+    env = trained_env(meta, name, changes)
+    assert (env.id, env.kwargs) == expected
+
+
 def test_another_control_rate_is_refused(run):
     meta = json.loads((run / "config.json").read_text())
     meta["spec"]["control_hz"] = 10.0
@@ -256,7 +321,7 @@ def test_a_folder_with_a_missing_file_is_refused(run, name):
 
 def test_a_foreign_config_is_refused(run):
     (run / "config.json").write_text(json.dumps({"model_type": "bert"}))
-    with pytest.raises(ValueError, match="does not describe a geoflow policy"):
+    with pytest.raises(ValueError, match="does not describe a policy of this version of geoflow"):
         evaluate(run, TWELVE)
 
 

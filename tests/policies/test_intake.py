@@ -1,0 +1,159 @@
+"""What is no observation is refused in a sentence, and what a broker is not given it holds."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+import geoflow as gf
+from geoflow.data.chunks import Chunks
+from geoflow.policies.checkpoint import build_policy
+from geoflow.policies.chunking import ObservationHistory
+from geoflow.policies.config import PolicyConfig
+from geoflow.policies.flow import FlowPolicy
+from geoflow.policies.onward import Onward
+from geoflow.policies.spec import PolicySpec
+
+SMALL = PolicyConfig(width=16, depth=1, horizon=8, execute=4)
+
+
+@pytest.fixture(scope="module")
+def chunks(demos):
+    return Chunks(demos, SMALL.horizon)
+
+
+def built(chunks, **options):
+    torch.manual_seed(0)
+    policy = build_policy(replace(SMALL, **options), PolicySpec.of(chunks))
+    policy.fit(chunks)
+    return policy
+
+
+@pytest.fixture(scope="module")
+def policy(chunks):
+    return built(chunks)
+
+
+@pytest.fixture
+def obs(chunks):
+    return {name: x[0, -1].numpy() for name, x in chunks.sample(1).obs.items()}
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        (np.full(7, np.nan), "'tcp' has a number that is not finite"),
+        (np.array([np.inf, 0, 0, 1, 0, 0, 0]), "'tcp' has a number that is not finite"),
+        (np.zeros(7), "'tcp' has a quaternion of norm 0; expected poses"),
+        (np.array([0, 0, 0, 0.5, 0.5, 0, 0]), "'tcp' has a quaternion of norm 0.707"),
+        ([[1.0, 2.0], [1.0]], "'tcp' is no array"),
+        (object(), "'tcp' is object"),
+        (torch.zeros(7, dtype=torch.complex64), "'tcp' is torch.complex64"),
+        (np.eye(4), r"'tcp' has shape \(1, 4, 4\); this policy was trained on \(B, 1, 7\)"),
+        (None, r"'tcp' is missing \(pose, shape \(7,\)\)"),
+    ],
+)
+def test_what_is_no_pose_is_refused(policy, obs, value, says):
+    with pytest.raises(ValueError, match=says) as refusal:
+        policy.act({**obs, "tcp": value})
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("given", [None, np.zeros(7), [{}], "tcp"])
+def test_observations_come_by_name(policy, given):
+    with pytest.raises(TypeError, match=r"expected observations by name, such as \{'"):
+        policy.act(given)
+    with pytest.raises(TypeError, match="expected an observation by name"):
+        gf.ChunkBroker(policy).act(given)
+
+
+@pytest.mark.parametrize("nfe", [0, -1, 1.5, "4"])
+def test_an_impossible_nfe_is_refused(policy, obs, nfe):
+    with pytest.raises(ValueError, match="a chunk needs at least 1 network evaluation"):
+        policy.act(obs, nfe=nfe)
+
+
+def test_a_seed_is_no_generator(policy, obs):
+    with pytest.raises(TypeError, match="generator=3; expected a"):
+        policy.act(obs, generator=3)
+
+
+def test_a_folder_is_no_policy():
+    with pytest.raises(TypeError, match=r"ChunkBroker\(load_policy\('runs/peg'\)\)"):
+        gf.ChunkBroker("runs/peg")
+
+
+def test_a_folder_of_runs_says_which_are_in_it(tmp_path):
+    (tmp_path / "seed_1").mkdir()
+    (tmp_path / "seed_1" / "model.safetensors").touch()
+    with pytest.raises(ValueError, match=r"config.json is missing; .*, such as .*seed_1\."):
+        gf.load_policy(tmp_path)
+
+
+def test_what_is_missing_in_between_stays_as_it_was():
+    """A camera that is slower than the robot: None, or not there; what is not there now is not given."""
+    history = ObservationHistory(3)
+    history.push({"a": 1.0})
+    history.push({"a": 2.0, "b": 5.0})
+    np.testing.assert_array_equal(history.push({"a": 3.0, "b": 6.0})["b"], [5, 5, 6])
+    assert set(history.push({"a": 4.0, "b": None})) == {"a"}
+    window = history.push({"a": 5.0, "b": 8.0})
+    np.testing.assert_array_equal(window["a"], [3, 4, 5])
+    np.testing.assert_array_equal(window["b"], [6, 6, 8])
+
+
+class Unguided(FlowPolicy):
+    """A policy of somebody else's that knows nothing of chunks under way."""
+
+    def sample_chunk(self, cond, nfe, solver, generator, *, path=False):
+        return super().sample_chunk(cond, nfe, solver, generator, path=path)
+
+
+class Short(FlowPolicy):
+    """One whose loss does not take given steps."""
+
+    def chunk_loss(self, x_1, cond, generator):
+        return super().chunk_loss(x_1, cond, generator)
+
+
+def test_methods_that_take_too_little_are_named(chunks, obs):
+    """When the policy is made where it will need them, when it is used so where it may do without."""
+    policy = built(chunks, type=f"{__name__}:Unguided")
+    chunk = policy.act(obs, generator=torch.Generator().manual_seed(0))
+    for manner, warm_start, name in (("guided", None, "goal"), ("naive", 0.5, "warm_start")):
+        with pytest.raises(ValueError, match=f"Unguided.sample_chunk does not take {name}"):
+            policy.act(obs, onward=Onward(chunk, 2, manner, warm_start))
+    with pytest.raises(ValueError, match="sample_chunk does not take given"):
+        built(chunks, type=f"{__name__}:Unguided", given_steps=2)
+    with pytest.raises(ValueError, match="chunk_loss does not take given"):
+        built(chunks, type=f"{__name__}:Short", given_steps=2)
+    assert built(chunks, type=f"{__name__}:Short")(chunks.sample(2)).shape == (2,)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"manifold": "R3xSO3"}, "policy.manifold='SE3', and the policy to begin from has 'R3xSO3'"),
+        ({"frame": "world"}, "policy.frame='tcp', and the policy to begin from has 'world'"),
+        ({"target": "velocity"}, "policy.target='endpoint'"),
+        ({"type": "ddpm", "manifold": "Euclidean"}, "policy.type='flow'"),
+        ({"width": 32}, "a policy of another shape to begin from"),
+    ],
+)
+def test_weights_that_mean_something_else_are_no_beginning(chunks, policy, options, says):
+    with pytest.raises(ValueError, match=says):
+        policy.begin_from(built(chunks, **options))
+
+
+def test_weights_that_saw_something_else_are_no_beginning(chunks, policy):
+    other = built(chunks)
+    names = {name: "hole" if name == "goal" else name for name in other.spec.kinds}
+    other.spec = replace(other.spec, kinds={names[name]: kind for name, kind in other.spec.kinds.items()})
+    with pytest.raises(
+        ValueError, match=r"sees .*goal \(pose\).*; the one to begin from sees .*hole \(pose\)"
+    ):
+        policy.begin_from(other)
+    other.spec = replace(policy.spec, control_hz=10.0)
+    with pytest.raises(ValueError, match="actions a second: 20"):
+        policy.begin_from(other)
