@@ -145,10 +145,12 @@ def check_env(env: gym.Env, policy: Policy, config: EnvConfig, *, transfer: bool
 def _check_trained_for(env: gym.Env, policy: Policy, config: EnvConfig) -> None:
     """Raise ValueError for another task or robot; observations alone do not tell one from the other."""
     spec = policy.spec
+    known = {task.env_id for task in spec.tasks} or {spec.env_id}
+    if not {name.rpartition(":")[2] for name in known} & {config.id.rpartition(":")[2], UNKNOWN}:
+        raise ValueError(
+            f"env {config.id!r}: the policy was trained on {', '.join(sorted(known))}. {_TRANSFER}"
+        )
     tasks = spec.trained_on(config.id)
-    if not tasks and spec.tasks and spec.env_id != UNKNOWN:
-        known = ", ".join(sorted({task.env_id for task in spec.tasks}))
-        raise ValueError(f"env {config.id!r}: the policy was trained on {known}. {_TRANSFER}")
     robot, robots = knob(env, config.kwargs, "robot"), {knob(env, task.env_kwargs, "robot") for task in tasks}
     if robots and robot not in robots:
         known = " and ".join(sorted(map(repr, robots)))
