@@ -81,14 +81,14 @@ def enter(*rows: tuple[Tensor, str], t: Tensor | float = 0.0) -> tuple[list[Tens
 def _to_components(x: Tensor, rank: int) -> Tensor:
     if x.ndim < rank:
         x = x.reshape(*[1] * (rank - x.ndim), *x.shape)
-    if _generates_code():
+    if generates_code():
         # A stack is a buffer of its own for the compiler: what follows reads it contiguously and vectorises,
         # where a fused transposition would read with stride n everywhere (measured: 2 to 3 times slower).
         return torch.stack(x.unbind(-1))
     return _turned(x, -1, 0)
 
 
-def _generates_code() -> bool:
+def generates_code() -> bool:
     """Whether a compiler will fuse what is traced; an exported graph runs as it is, one node after the other."""
     return torch.compiler.is_compiling() and not torch.compiler.is_exporting()
 
@@ -112,7 +112,7 @@ def enter_time(t: Tensor | float, like: Tensor, dtype: torch.dtype) -> Tensor:
 
 def leave(dtype: torch.dtype, *parts: Tensor) -> Tensor:
     """Rows (..., n) of the given component-first parts (n_i, ...), in the given dtype."""
-    if _generates_code():
+    if generates_code():
         return torch.stack([component for part in parts for component in part.unbind(0)], dim=-1).to(dtype)
     rows = _turned(parts[0] if len(parts) == 1 else torch.cat(parts), 0, -1)
     return rows if rows.dtype == dtype else rows.to(dtype)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from geoflow.lie import _few as few
 from geoflow.lie import series
 
 _LARGE = 6144
@@ -17,6 +18,8 @@ def dot(a: Tensor, b: Tensor) -> Tensor:
 
 def cross(a: Tensor, b: Tensor) -> Tensor:
     """a x b over the component axis."""
+    if torch.compiler.is_exporting():
+        return few.cross(a, b)
     differentiated = torch.is_grad_enabled() and (a.requires_grad or b.requires_grad)
     if torch.compiler.is_compiling() or max(a.numel(), b.numel()) < _LARGE or differentiated:
         return torch.linalg.cross(a, b, dim=0)
@@ -27,12 +30,17 @@ def cross(a: Tensor, b: Tensor) -> Tensor:
 
 def multiply(w0: Tensor, u0: Tensor, w1: Tensor, u1: Tensor) -> tuple[Tensor, Tensor]:
     """The Hamilton product of two quaternions."""
+    if torch.compiler.is_exporting():
+        w, u = few.multiply(torch.cat((w0, u0)), torch.cat((w1, u1))).split((1, 3))
+        return w, u
     u = torch.addcmul(torch.addcmul(cross(u0, u1), w0, u1), w1, u0)
     return w0 * w1 - dot(u0, u1), u
 
 
 def rotate(w: Tensor, u: Tensor, a: Tensor) -> Tensor:
     """R(q) a = a + 2 (w (u x a) + u x (u x a)); with -w in place of w it is R(q)^T a."""
+    if torch.compiler.is_exporting():
+        return few.rotate(torch.cat((w, u)), a)
     c = cross(u, a)
     return torch.add(a, torch.addcmul(cross(u, c), w, c), alpha=2)
 
@@ -43,7 +51,9 @@ def conjugate(q: Tensor) -> Tensor:
 
 
 def two_columns(q: Tensor) -> tuple[Tensor, ...]:
-    """The entries (1, ...) of the first two columns of R(q), for components (4, ...)."""
+    """The first two columns of R(q), entries one after the other, for components (4, ...)."""
+    if not torch.compiler.is_compiling() or torch.compiler.is_exporting():
+        return (few.columns(q, 2),)
     twice = q + q
     xx, yy, zz = (twice[1:] * q[1:]).split(1)
     wx, wy, wz = (twice[:1] * q[1:]).split(1)
@@ -58,6 +68,8 @@ def short_way(w: Tensor, u: Tensor) -> Tensor:
     At w = 0 (half turns) the first nonzero component of u decides, so that q and -q always give one answer.
     The weights are far below rounding wherever w itself is not.
     """
+    if torch.compiler.is_exporting():
+        return few.short_way(torch.cat((w, u)))
     key = torch.add(w, u[0], alpha=1e-18).add(u[1], alpha=1e-24).add(u[2], alpha=1e-30)
     return torch.sign(key)
 
@@ -89,6 +101,6 @@ def exp_weights(s: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     r = safe.sqrt()
     half = 0.5 * r
     cos, h = half.cos(), half.sin() / r
-    far = torch.stack((cos, h, (1 - 2 * (h * cos)) / safe))
-    cos, h, e = torch.where(s <= series.X_MAX, near, far).unbind(0)
+    far = torch.cat((cos, h, (1 - 2 * (h * cos)) / safe))
+    cos, h, e = torch.where(s <= series.X_MAX, near, far).split(1)
     return cos, h, e

@@ -16,8 +16,9 @@ from torch import Tensor
 
 from geoflow.lie import _matrices as matrices
 from geoflow.lie import _quaternion as quaternion
+from geoflow.lie import _unrolled as unrolled
 from geoflow.lie import series, so3
-from geoflow.lie._components import check_rows, enter, enter_time, leave
+from geoflow.lie._components import check_rows, enter, enter_time, generates_code, leave
 from geoflow.lie._miss import Miss
 from geoflow.lie._share import weights as share_weights
 
@@ -64,6 +65,8 @@ def miss(x: Tensor, xi: Tensor, y: Tensor) -> Tensor:
     Where x and y are data, as in a training loss, its gradient with respect to xi is in closed form.
     """
     differentiated = torch.is_grad_enabled() and (x.requires_grad or y.requires_grad)
+    if generates_code():
+        return unrolled.miss(x, xi, y)
     if differentiated or torch.compiler.is_compiling():
         return minus(y, plus(x, xi))
     (a, b), dtype = enter((x, "poses"), (y, "poses"))
@@ -118,6 +121,8 @@ def geodesic(x_0: Tensor, x_1: Tensor, t: Tensor | float) -> tuple[Tensor, Tenso
     Returns:
         Poses x_t (..., 7) and twists xi (..., 6) [m and rad per unit time], constant along the path.
     """
+    if generates_code():
+        return unrolled.geodesic(x_0, x_1, t)
     (x, y), dtype = enter((x_0, "poses"), (x_1, "poses"), t=t)
     t = enter_time(t, x, x.dtype)
     p0, w0, u0 = _parts(x)
@@ -329,15 +334,12 @@ def _between(x: Tensor, y: Components, t: float) -> tuple[Tensor, Tensor]:
     """Position and quaternion of the screw from x (7, ...) to y at a time t from 0 to 1: `geodesic`, with weights for t."""
     (p0, w0, u0), (p1, w1, u1) = _parts(x), y
     d = p1 - p0
-    symmetric, turned = torch.addcmul(w0 * u1, w1, u0, value=-1), quaternion.cross(u0, u1)
-    w = w0 * w1 + quaternion.dot(u0, u1)
-    sign = quaternion.short_way(w, symmetric - turned)
-    u_w = sign * (symmetric + turned)
+    w, u = quaternion.multiply(w1, u1, w0, -u0)  # the relative rotation, in world axes
+    sign = quaternion.short_way(w, u)
+    u = sign * u
     a, b, ahead, bend, aside = share_weights(sign * w, t)
-    p_t = torch.addcmul(p0, ahead, d).addcmul(bend * quaternion.dot(u_w, d), u_w)
-    p_t = torch.addcmul(p_t, aside, quaternion.cross(u_w, d), value=-1)
-    y_q = torch.cat((w1, u1))
-    return p_t, torch.addcmul(a * x[3:], sign * b, y_q)
+    p_t = p0 + ahead * d + (bend * quaternion.dot(u, d)) * u - aside * quaternion.cross(u, d)
+    return p_t, a * x[3:] + (sign * b) * torch.cat((w1, u1))
 
 
 def _log(x: Components) -> tuple[Tensor, Tensor]:

@@ -268,12 +268,12 @@ class Rows:
     coefficients: tuple[tuple[float, ...], ...]
 
     def __call__(self, x: Tensor) -> Tensor:
-        """All of them at x, (n, *x.shape); where x has n rows, each at its own."""
+        """All of them (n, ...) at x (1, ...)."""
         if torch.compiler.is_exporting():
             return _by_powers(self, x)
         if torch.compiler.is_compiling():
             # Scalars fold into the generated code, tensors of coefficients would be loads.
-            return torch.stack([_horner(row, x) for row in self.coefficients])
+            return torch.cat([_horner(row, x) for row in self.coefficients])
         return _by_columns(self, x)
 
 
@@ -285,9 +285,9 @@ def _horner(coefficients: tuple[float, ...], x: Tensor) -> Tensor:
     return value
 
 
-def _by_columns(rows: Rows, x: Tensor, *, each: bool = False) -> Tensor:
-    """All rows at x, or with ``each`` row i at x[i]: one fused step serves all of them."""
-    highest, second, *rest = _columns(rows, x.dtype, x.device, x.ndim - each)
+def _by_columns(rows: Rows, x: Tensor) -> Tensor:
+    """All rows at x (1, ...), or row i at x[i]: one fused step serves all of them."""
+    highest, second, *rest = _columns(rows, x.dtype, x.device, x.ndim - 1)
     value = torch.addcmul(second, highest, x)
     for c in rest:
         value = torch.addcmul(c, value, x)
@@ -295,11 +295,11 @@ def _by_columns(rows: Rows, x: Tensor, *, each: bool = False) -> Tensor:
 
 
 def _by_powers(rows: Rows, x: Tensor) -> Tensor:
-    """All rows at x, in few operations: an exported graph runs them one by one."""
+    """All rows at x (1, ...), in few operations: an exported graph runs them one by one."""
+    ones = [1] * (x.ndim - 1)
     table = torch.tensor(rows.coefficients, dtype=x.dtype, device=x.device)
-    exponents = torch.arange(table.shape[1], dtype=x.dtype, device=x.device)
-    powers = x.unsqueeze(0) ** exponents.reshape(-1, *[1] * x.ndim)
-    return (table.reshape(*table.shape, *[1] * x.ndim) * powers).sum(1)
+    powers = x ** torch.arange(table.shape[1], dtype=x.dtype, device=x.device).reshape(-1, *ones)
+    return (table.reshape(*table.shape, *ones) * powers).sum(1)
 
 
 @lru_cache(maxsize=1024)
@@ -321,8 +321,8 @@ def _named(names: tuple[str, ...], double: bool) -> Rows:
 
 
 def polynomials(names: tuple[str, ...], x: Tensor) -> tuple[Tensor, ...]:
-    """The named functions at x, all of them."""
-    return _named(names, x.dtype == torch.float64)(x).unbind(0)
+    """The named functions at x (1, ...), each (1, ...)."""
+    return _named(names, x.dtype == torch.float64)(x).split(1)
 
 
 def evaluate(names: tuple[str, ...], xs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -334,7 +334,7 @@ def evaluate(names: tuple[str, ...], xs: tuple[Tensor, ...]) -> tuple[Tensor, ..
             for name, x in zip(names, xs, strict=True)
         )
     x = torch.stack(xs)
-    value = _by_columns(_named(names, x.dtype == torch.float64), x, each=True)
+    value = _by_columns(_named(names, x.dtype == torch.float64), x)
     # A safe argument first, then where: autograd visits both branches.
     safe = x.clamp(min=X_MAX).unbind(0)
     closed = torch.stack([_closed(name, argument) for name, argument in zip(names, safe, strict=True)])

@@ -60,7 +60,7 @@ class Euclidean(Manifold):
         """x + share (c + v - x)."""
         check_last_axis(x, self.n, f"points of {self}")
         check_last_axis(v, self.n, f"tangents of {self}")
-        return torch.lerp(x, c + v, share)
+        return torch.add(x, c + v - x, alpha=share)
 
     def bracket(self, v: Tensor, w: Tensor) -> Tensor:
         """0: translations commute."""
