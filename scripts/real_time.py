@@ -5,17 +5,18 @@
     python scripts/real_time.py --quick --out runs/try              # everything tiny: does it run here?
 
 Plays an SE(3) and a Euclidean flow with every delay in every manner; and, in the manner "given", each after --steps
-further optimiser steps with given prefixes. Delay 0 is the robot that waits. What is trained or played already is
-skipped, what was interrupted goes on. Writes real_time.json, real_time.md and real_time.png into --out, and copies into
+further optimiser steps with given prefixes. Delay 0 is the robot that waits; the longest delay comes first. What is
+trained or played already is skipped, what was interrupted goes on. Writes real_time.json, real_time.md and real_time.png into --out, and copies into
 docs with --publish.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +26,11 @@ from geoflow.experiments.demo import configs_folder
 from geoflow.experiments.evaluation import evaluate, read_evaluation
 from geoflow.experiments.json_files import write_json
 from geoflow.experiments.progress import bar
+from geoflow.experiments.proportions import Z_95
 from geoflow.experiments.training import train
 
 METHODS = {"se3_flow": "SE(3)", "euclidean_flow": "Euclidean"}
-MANNERS = ("naive", "joined", "guided", "ensemble", "given")
+MANNERS = ("joined", "naive", "given", "guided", "ensemble")
 ENSEMBLE = 0.1
 COLOURS = {
     "naive": "#0072B2",
@@ -38,6 +40,7 @@ COLOURS = {
     "given": "#E69F00",
 }
 QUICK = {"train.steps": 4, "train.batch_size": 8}
+SETTINGS = ("execute", "delay", "manner", "ensemble", "first_seed")
 KEPT = ("episodes", "successes", "success_rate", "ci_low", "ci_high", "mean_steps", "failures", "jumps")
 
 
@@ -51,13 +54,15 @@ class Cell:
     delay: int
     disturbance: float
 
-    def config(self, episodes: int, nfe: int, execute: int) -> EvaluateConfig:
+    def config(self, a: argparse.Namespace) -> EvaluateConfig:
         """What `evaluate` is asked for."""
         ensemble = ENSEMBLE if self.manner == "ensemble" else None
         return EvaluateConfig(
-            episodes=episodes,
-            nfe=(nfe,),
-            execute=execute,
+            episodes=2 if a.quick else a.episodes,
+            first_seed=a.first_seed,
+            nfe=(a.nfe,),
+            execute=a.execute,
+            workers=1,
             delay=self.delay,
             manner="naive" if self.manner == "ensemble" else self.manner,
             ensemble=ensemble,
@@ -82,9 +87,10 @@ def main() -> None:
     parser.add_argument(
         "--disturbances", nargs="+", type=float, default=[0.0, 0.2], help="shares of disturbed steps"
     )
-    parser.add_argument("--episodes", type=int, default=100)
+    parser.add_argument("--episodes", type=int, default=300)
+    parser.add_argument("--first-seed", type=int, default=1_000_500, help="of the held-out scenes")
     parser.add_argument("--nfe", type=int, default=10)
-    parser.add_argument("--execute", type=int, default=8)
+    parser.add_argument("--execute", type=int, default=6, help="steps from one prediction to the next")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--publish", type=Path, help="the folder docs")
     parser.add_argument("--quick", action="store_true", help="everything tiny")
@@ -97,6 +103,8 @@ def real_time(a: argparse.Namespace) -> Path:
     rows = []
     for cell in bar(list(cells(a)), desc="real time", unit="cell"):
         rows.append(played(a, cell))
+    for row in rows:
+        row |= fall(row, waiting(rows, row))
     write_json(a.out / "real_time.json", rows)
     write_text(a.out / "real_time.md", table(rows))
     draw(rows, a.out / "real_time.png")
@@ -127,10 +135,10 @@ def settings(a: argparse.Namespace, method: str, start: Path | None) -> Config:
 
 
 def cells(a: argparse.Namespace) -> Iterator[Cell]:
-    """Every way to play; the robot that waits, and ensembles for the first geometry alone."""
+    """Every way to play: of each geometry the robot that waits, then the longest delay."""
     for disturbance in a.disturbances:
-        for delay in a.delays:
-            for method in a.methods:
+        for method in a.methods:
+            for delay in sorted(a.delays, key=lambda delay: (delay > 0, -delay)):
                 for manner in a.manners:
                     told = manner == "given"
                     if delay or told or manner == a.manners[0]:
@@ -139,7 +147,7 @@ def cells(a: argparse.Namespace) -> Iterator[Cell]:
 
 def played(a: argparse.Namespace, cell: Cell) -> dict[str, Any]:
     """The row of a cell, played if it was not."""
-    config = replace(cell.config(2 if a.quick else a.episodes, a.nfe, a.execute), workers=1)
+    config = cell.config(a)
     run = trained(a, cell.method, cell.told)
     path = evaluate(
         run, config, a.device, a.out / f"{cell.method}{'_given' * cell.told}_{cell.disturbance:g}.json"
@@ -147,7 +155,7 @@ def played(a: argparse.Namespace, cell: Cell) -> dict[str, Any]:
     record = next(
         record
         for record in read_evaluation(path)
-        if all(record[key] == getattr(config, key) for key in ("execute", "delay", "manner", "ensemble"))
+        if all(record[key] == getattr(config, key) for key in SETTINGS)
         and (record["nfe"], record["disturbance"]) == (a.nfe, cell.disturbance)
     )
     row = {
@@ -156,17 +164,37 @@ def played(a: argparse.Namespace, cell: Cell) -> dict[str, Any]:
         "manner": cell.manner if cell.delay else "waiting",
         "delay": cell.delay,
     }
-    row |= {"disturbance": cell.disturbance, "execute": a.execute, "nfe": a.nfe, "solver": record["solver"]}
+    row |= {"disturbance": cell.disturbance, "nfe": a.nfe, "solver": record["solver"]}
+    row |= {key: record[key] for key in ("execute", "first_seed")}
+    row["solved"] = [episode["seed"] for episode in record["episode_records"] if episode["success"]]
     facts = {key: record[key] for key in (*KEPT, "latency_ms_median", "weights", "hardware", "commit")}
     return row | facts | {"env_id": record["env_id"], "env_kwargs": record["env_kwargs"]}
+
+
+def waiting(rows: list[dict[str, Any]], row: dict[str, Any]) -> dict[str, Any] | None:
+    """The same policy on the same scenes without delay."""
+    same = ("method", "told", "disturbance", "first_seed", "episodes")
+    return next(
+        (other for other in rows if not other["delay"] and all(other[key] == row[key] for key in same)), None
+    )
+
+
+def fall(row: dict[str, Any], still: dict[str, Any] | None) -> dict[str, float]:
+    """By how much success falls when the robot does not wait: the mean over scenes, and half its 95 % interval."""
+    if still is None or not row["delay"]:
+        return {}
+    lost, won = (len(set(a["solved"]) - set(b["solved"])) for a, b in ((still, row), (row, still)))
+    n = row["episodes"]
+    mean = (lost - won) / n
+    return {"fall": mean, "fall_half": Z_95 * math.sqrt(max((lost + won) / n - mean**2, 0) / n)}
 
 
 def table(rows: list[dict[str, Any]]) -> str:
     """Markdown: success, and how far a command is from where the last step, made once more, would have led."""
     lines = [
-        "| disturbed | delay, ms | manner | geometry | success, % | 95 % interval | change at borders, mm (p95) | "
+        "| disturbed | delay, ms | manner | geometry | success, % | 95 % interval | below waiting, points | change at borders, mm (p95) | "
         "inside, mm (p95) | at borders, deg (p95) | inside, deg (p95) |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
         border, inside = (row["jumps"].get(where) for where in ("border", "inside"))
@@ -175,11 +203,12 @@ def table(rows: list[dict[str, Any]]) -> str:
             for key in ("change_mm", "change_deg")
             for part in (border, inside)
         ]
+        below = f"{100 * row['fall']:.1f} ± {100 * row['fall_half']:.1f}" if "fall" in row else "-"
         lines.append(
             f"| {row['disturbance']:.0%} | {50 * row['delay']} | {row['manner']} | {METHODS[row['method']]}"
             f"{', told' * row['told']} | "
             f"{100 * row['success_rate']:.0f} | {100 * row['ci_low']:.0f}-{100 * row['ci_high']:.0f} | "
-            f"{' | '.join(jumps)} |"
+            f"{below} | {' | '.join(jumps)} |"
         )
     return "\n".join(lines) + "\n"
 

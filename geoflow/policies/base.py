@@ -25,7 +25,6 @@ from geoflow.policies.encoders import VectorEncoder
 from geoflow.policies.frames import Units, chunk_space, split
 from geoflow.policies.given import CHANNELS, Given, delays, mark, widened
 from geoflow.policies.intake import Intake
-from geoflow.policies.joining import join
 from geoflow.policies.observations import Senses, StateTokens
 from geoflow.policies.onward import Onward
 from geoflow.policies.spec import PolicySpec
@@ -423,8 +422,6 @@ class Policy(nn.Module, ABC):
             cond, nfe, solver, generator, path=path, **self._known(obs, onward, actions)
         )
         chunk = self.from_space(obs, points)
-        if onward.manner == "joined":
-            return join(chunk, actions, onward.delay, arms=self.arms)
         if onward.manner == "given":
             chunk[:, : onward.delay] = actions[:, : onward.delay]
         return chunk

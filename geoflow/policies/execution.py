@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,9 +12,12 @@ import torch
 
 from geoflow.manifolds import SE3, Euclidean, Product, frechet_mean
 from geoflow.policies.base import Onward, Policy
+from geoflow.policies.joining import join
 from geoflow.policies.selection import check_density, likeliest
 
 MANNERS = ("naive", "joined", "guided", "given")
+UNTOLD = ("naive", "joined")
+"""Manners in which a prediction knows nothing of the chunk that goes on meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -23,11 +27,11 @@ class Execution:
     Attributes:
         execute: Steps from one prediction to the next.
         delay: Steps that pass until a prediction is there; meanwhile the last chunk goes on. 0: the robot waits.
-        manner: What a prediction knows of the chunk that goes on meanwhile: "naive" nothing, so chunks may jump
-            where they meet; "joined" is joined afterwards to what will have been executed, whatever the policy, and
-            comes back smoothly to what it was; "guided" (real-time chunking) is pulled to begin as the last one
-            goes on; "given" has what will have been executed as its beginning, which a policy learns with
-            ``given_steps``.
+        manner: What a prediction knows of the chunk that goes on meanwhile, and how it takes over: "naive" nothing,
+            so chunks may jump where they meet; "joined" nothing, but it is joined to the last two commands, and
+            comes back smoothly to what it was, whatever the policy (`geoflow.policies.joining`); "guided" (real-time
+            chunking) is pulled to begin as the last one goes on; "given" has what will have been executed as its
+            beginning, which a policy learns with ``given_steps``.
         ensemble: None, or m >= 0: the action is the mean of all predictions for the present step, weighted by
             exp(-m i) where i counts from the oldest, as in ACT (Zhao et al. 2023); poses are averaged on
             the group (Karcher mean).
@@ -60,14 +64,18 @@ class Execution:
             raise ValueError(
                 f"warm_start={self.warm_start}; expected a time in (0, 1), such as 0.5, or none."
             )
+        if self.ensemble is not None and self.manner == "joined":
+            raise ValueError(
+                "ensemble with manner='joined'; a mean of chunks takes over from none: use naive."
+            )
         if self.warm_start is not None and self.manner == "guided":
             raise ValueError("warm_start with manner='guided'; guidance begins at noise: use naive or given.")
         if self.candidates < 1:
             raise ValueError(f"candidates={self.candidates}; give at least 1, and 1 to take the first.")
-        if self.candidates > 1 and (self.manner != "naive" or self.warm_start is not None):
+        if self.candidates > 1 and (self.manner not in UNTOLD or self.warm_start is not None):
             raise ValueError(
                 f"candidates={self.candidates} with manner={self.manner!r} and warm_start={self.warm_start}; they are "
-                "drawn from noise, and know nothing of the last chunk: use naive."
+                "drawn from noise, and know nothing of the last chunk: use naive or joined."
             )
 
     def check(self, horizon: int) -> None:
@@ -125,6 +133,8 @@ class Executor:
         self.taken_over = False
         """Whether the last action was the first one of a chunk that took over from another."""
         self._newest = 0
+        self._commands: deque[np.ndarray] = deque(maxlen=2)
+        """The last two actions (size, 7 + k)."""
 
     def act(
         self,
@@ -148,18 +158,27 @@ class Executor:
         if self._execution.ensemble is None:
             self._plans = self._plans[len(there) - 1 :]
             start, plan = there[-1]
+            if self.taken_over and self._execution.manner == "joined" and tick > start:
+                plan[rows, tick - start :] = self._joined(plan[rows], tick - start, rows)
+            self._commands.append(plan[:, tick - start])
             return plan[rows, tick - start]
         self._plans = [(start, plan) for start, plan in self._plans if tick + 1 < start + plan.shape[1]]
         predictions = np.stack([plan[rows, tick - start] for start, plan in there])
         return average(predictions, self._execution.ensemble, self._policy.spec.arms)
 
+    def _joined(self, plan: np.ndarray, first: int, rows: Sequence[int] | np.ndarray) -> np.ndarray:
+        """What is left of chunks (n, T, 7 + k) that take over at step ``first``."""
+        executed = np.stack([command[rows] for command in self._commands], 1)
+        return join(torch.from_numpy(plan), torch.from_numpy(executed), first, self._policy.spec.arms).numpy()
+
     def _predict(self, tick: int, window: Mapping[str, Any], rows: Any, generator: Any) -> np.ndarray:
         onward, how = None, self._execution
-        if self._plans and (how.manner != "naive" or how.warm_start is not None):
+        if self._plans and (how.manner not in UNTOLD or how.warm_start is not None):
             start, plan = self._plans[-1]
             left = torch.from_numpy(plan[rows, tick - start :])
             if left.shape[1]:
-                onward = Onward(left, how.delay, how.manner, how.warm_start)
+                manner = "naive" if how.manner in UNTOLD else how.manner
+                onward = Onward(left, how.delay, manner, how.warm_start)
         options = {**self._options, "generator": generator}
         if how.candidates > 1:
             chunk = likeliest(self._policy, window, how.candidates, **options).cpu().numpy()

@@ -18,8 +18,7 @@ class Onward:
         actions: What is left of it from now on, world frame, shape (n, 7 + k) or (B, n, 7 + k), n up to the horizon.
         delay: Steps of it that will have been executed when the next chunk is there, 0 to n.
         manner: How the next goes on: "guided" is pulled towards it, the nearer a step the more; "given" has its
-            first ``delay`` steps as they are, for a policy that was trained so; "joined" has them too, and comes
-            back from there to what it would have been; "naive" does not.
+            first ``delay`` steps as they are, for a policy that was trained so; "naive" does not.
         warm_start: None, or the time t_0 at which sampling begins, from this chunk with as much noise as there is
             then. What it does not reach is taken to stay where it ends.
     """

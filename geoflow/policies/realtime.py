@@ -16,7 +16,8 @@ import torch
 
 from geoflow.policies.base import Onward, Policy
 from geoflow.policies.chunking import ObservationHistory
-from geoflow.policies.execution import Execution
+from geoflow.policies.execution import UNTOLD, Execution
+from geoflow.policies.joining import join
 
 REMEMBERED = 10
 """Delays from which the next one is foreseen, as their largest (Black et al. 2025)."""
@@ -44,8 +45,7 @@ class RealTimeBroker:
     Args:
         policy: The policy.
         execute: Ticks from one prediction to the next, at least; the policy's own by default.
-        manner: "guided", "given" or "naive", as in `Execution`; by default given where the policy was trained to
-            go on with given steps, else guided.
+        manner: "joined" (the default), "guided", "given" or "naive", as in `Execution`.
         warm_start: As in `Execution`.
         nfe: Network evaluations a chunk; the policy's own by default.
         solver: The policy's own by default.
@@ -60,7 +60,7 @@ class RealTimeBroker:
         policy: Policy,
         execute: int | None = None,
         *,
-        manner: str | None = None,
+        manner: str = "joined",
         warm_start: float | None = None,
         nfe: int | None = None,
         solver: str | None = None,
@@ -71,7 +71,6 @@ class RealTimeBroker:
             raise ValueError(
                 f"execute={self._execute}; it lies between 1 and the policy's horizon {policy.config.horizon}."
             )
-        manner = manner or ("given" if policy.config.given_steps else "guided")
         self._how = Execution(self._execute, manner=manner, warm_start=warm_start)
         policy.check_manner(manner, warm_start=warm_start)
         self._policy = policy
@@ -88,6 +87,7 @@ class RealTimeBroker:
         self._history = ObservationHistory(self._policy.config.observation_steps)
         self.delays: deque[int] = deque(maxlen=REMEMBERED)
         """The last delays [ticks]."""
+        self._commands: deque[np.ndarray] = deque(maxlen=2)
         self.waits = 0
         """Ticks at which a chunk had run out, and the robot waited."""
 
@@ -110,7 +110,9 @@ class RealTimeBroker:
         if tick - self._plan.start >= len(self._plan.actions):
             self.waits += 1
             self._adopt(tick)
-        return self._plan.actions[tick - self._plan.start]
+        action = self._plan.actions[tick - self._plan.start]
+        self._commands.append(action)
+        return action
 
     def run(
         self,
@@ -151,16 +153,22 @@ class RealTimeBroker:
     def _onward(self, tick: int) -> Onward | None:
         assert self._plan is not None
         left = self._plan.actions[tick - self._plan.start :]
-        if not len(left) or (self._how.manner == "naive" and self._how.warm_start is None):
+        if not len(left) or (self._how.manner in UNTOLD and self._how.warm_start is None):
             return None
         delay = min(max(self.delays), len(left))
         if self._how.manner == "given":
             delay = min(delay, self._policy.config.given_steps)
-        return Onward(torch.from_numpy(left), delay, self._how.manner, self._how.warm_start)
+        manner = "naive" if self._how.manner in UNTOLD else self._how.manner
+        return Onward(torch.from_numpy(left), delay, manner, self._how.warm_start)
 
     def _adopt(self, tick: int) -> None:
         """Take over the prediction under way, when it is there."""
         assert self._pending is not None
         (start, future), self._pending = self._pending, None
-        self._plan = Plan(start, future.result())
-        self.delays.append(tick - start)
+        actions, first = future.result(), tick - start
+        if self._how.manner == "joined" and 0 < first < len(actions) and len(self._commands) == 2:
+            executed, whole = (torch.from_numpy(np.stack(x)) for x in (self._commands, actions))
+            left = join(whole[None], executed[None], first, self._policy.spec.arms)[0]
+            actions = np.concatenate([actions[:first], left.numpy()])
+        self._plan = Plan(start, actions)
+        self.delays.append(first)

@@ -16,6 +16,7 @@ from geoflow.policies.checkpoint import build_policy
 from geoflow.policies.chunking import ChunkBroker
 from geoflow.policies.config import PolicyConfig
 from geoflow.policies.execution import Execution, Executor, average
+from geoflow.policies.joining import join
 from geoflow.policies.realtime import RealTimeBroker
 
 HORIZON = 8
@@ -83,6 +84,23 @@ def test_a_delay_lets_the_last_chunk_go_on(policy):
     assert play(policy, Execution(4, delay=3), 13)[1] == [0, 1, 2, 3, 4, 5, 6, 103, 104, 105, 106, 203, 204]
 
 
+def test_a_joined_chunk_goes_on_from_what_was_executed(policy):
+    """It knows nothing of the chunk under way; when it takes over, it begins with that one's pose and step."""
+    recorder, actions = play(policy, Execution(4, delay=3, manner="joined"), 13)
+    assert recorder.onward == [None] * 4
+    chunk = torch.zeros(1, HORIZON, policy.spec.action_dim)
+    chunk[..., 3] = 1
+    chunk[..., 0] = 100 + torch.arange(HORIZON)
+    executed = torch.zeros(1, 2, policy.spec.action_dim)
+    executed[..., 3] = 1
+    executed[..., 0] = torch.tensor([5.0, 6.0])
+    expected = join(chunk, executed, 3)[0, :, 0].tolist()
+    assert actions[:7] == [0, 1, 2, 3, 4, 5, 6]
+    assert actions[7:11] == pytest.approx(expected[:4])
+    assert actions[7] < 20
+    assert play(policy, Execution(4, manner="joined"), 9)[1] == play(policy, Execution(4), 9)[1]
+
+
 def test_guided_predictions_know_what_goes_on(policy):
     """They are given what is left of the chunk under way, and how much of it will have been executed."""
     recorder, _ = play(policy, Execution(4, delay=3, manner="guided"), 9)
@@ -147,6 +165,7 @@ def test_a_guided_chunk_begins_nearer_to_what_goes_on(demos, manifold, target):
         (lambda: Execution(4, warm_start=1.0), "in \\(0, 1\\)"),
         (lambda: Execution(4, manner="guided", warm_start=0.5), "begins at noise"),
         (lambda: Execution(4, ensemble=-1.0), "m >= 0"),
+        (lambda: Execution(4, ensemble=0.1, manner="joined"), "takes over from none"),
         (lambda: Execution(6, delay=3).check(8), "need a chunk of 9"),
         (lambda: Execution(9).check(8), "between 1 and the policy's horizon 8"),
     ],
@@ -191,7 +210,7 @@ def settled(broker):
 
 def test_actions_go_on_while_a_thread_predicts(policy):
     slow, obs = Slow(policy), observations(policy, 1)[0]
-    with RealTimeBroker(slow, execute=3) as broker:  # pyright: ignore[reportArgumentType]
+    with RealTimeBroker(slow, execute=3, manner="guided") as broker:  # pyright: ignore[reportArgumentType]
         acted = [broker.act(obs)[0] for _ in range(6)]  # asked for at tick 3, still not there at tick 5
         assert acted == [0, 1, 2, 3, 4, 5]
         slow.go.release()
@@ -206,9 +225,27 @@ def test_actions_go_on_while_a_thread_predicts(policy):
         assert broker.waits == 0
 
 
-def test_a_chunk_that_runs_out_is_waited_for(policy):
+@pytest.mark.parametrize("late", [2, 4])
+def test_it_is_joined_however_long_it_took(policy, late):
+    """To what was executed until it came, not until it was foreseen; and with a step as large as the last one."""
     slow, obs = Slow(policy), observations(policy, 1)[0]
     with RealTimeBroker(slow, execute=3) as broker:  # pyright: ignore[reportArgumentType]
+        acted = [broker.act(obs) for _ in range(3 + late)]  # asked for at tick 3
+        slow.go.release()
+        settled(broker)
+        acted += [broker.act(obs) for _ in range(HORIZON - 1 - late)]
+        assert list(broker.delays)[-1] == late
+    executed = torch.from_numpy(np.stack(acted[1 + late : 3 + late]))
+    chunk = Recorder(policy).act({"tcp": np.zeros(7)}, onward=1)
+    chunk[..., 0] += 100
+    expected = join(chunk[None], executed[None], late)[0, : HORIZON - 1 - late]
+    np.testing.assert_allclose(np.stack(acted[3 + late :]), expected.numpy(), rtol=1e-6)
+    assert acted[3 + late][0] - acted[2 + late][0] < 20
+
+
+def test_a_chunk_that_runs_out_is_waited_for(policy):
+    slow, obs = Slow(policy), observations(policy, 1)[0]
+    with RealTimeBroker(slow, execute=3, manner="naive") as broker:  # pyright: ignore[reportArgumentType]
         assert [broker.act(obs)[0] for _ in range(HORIZON)] == list(range(HORIZON))
         threading.Timer(0.05, slow.go.release).start()
         assert broker.act(obs)[0] == 105  # tick 8, of the chunk made at tick 3

@@ -264,7 +264,7 @@ def test_a_thread_goes_on_with_what_was_executed(demos):
     late, delay = Late(policy), 3
     obs = {name: x[0, -1].numpy() for name, x in chunks.sample(1).obs.items()}
     commands = []
-    with RealTimeBroker(late, execute=4, generator=seeded()) as broker:  # pyright: ignore[reportArgumentType]
+    with RealTimeBroker(late, execute=4, manner="given", generator=seeded()) as broker:  # pyright: ignore[reportArgumentType]
         for tick in range(24):
             if tick >= 4 and tick % 4 == delay and broker._pending is not None:
                 late.go.release()
@@ -287,7 +287,7 @@ def test_more_delay_than_was_trained_for_is_given_as_far_as_it_was(demos):
     policy, chunks = build(demos, replace(CONFIG, given_steps=2))
     late = Late(policy)
     obs = {name: x[0, -1].numpy() for name, x in chunks.sample(1).obs.items()}
-    with RealTimeBroker(late, execute=2, generator=seeded()) as broker:  # pyright: ignore[reportArgumentType]
+    with RealTimeBroker(late, execute=2, manner="given", generator=seeded()) as broker:  # pyright: ignore[reportArgumentType]
         for tick in range(12):
             if tick > 2 and tick % 4 == 2 and broker._pending is not None:
                 late.go.release()
