@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from geoflow.experiments.conclusions import Finding, Record, conclude
-from geoflow.experiments.evaluation import policy_name, read_evaluation
+from geoflow.experiments.evaluation import read_evaluation
 from geoflow.experiments.json_files import read_json
+from geoflow.experiments.policy_names import policy_name
 from geoflow.experiments.proportions import wilson_interval
 from geoflow.policies.config import PolicyConfig
 

@@ -148,10 +148,27 @@ def _p(value: float) -> str:
     return f"= {value:.2g}" if value >= 0.001 else "< 0.001"
 
 
+SOLVERS = {
+    "euler": "",
+    "jump": "",
+    "regression": "",
+    "ddpm": "ancestral",
+    "ddim": "DDIM",
+    "dpmsolver++": "DPM-Solver++",
+}
+"""What a reader calls a solver; nothing where a method has but one that is worth a word."""
+
+
+def solver_name(record: Mapping[str, Any]) -> str:
+    """DDIM, midpoint, or nothing."""
+    solver = str(record["solver"])
+    return SOLVERS.get(solver, solver)
+
+
 def cell_name(record: Mapping[str, Any]) -> str:
-    """NFE 10 (ddim)."""
-    solver = "" if record["solver"] == "euler" else f" ({record['solver']})"
-    return f"NFE {record['nfe']}{solver}"
+    """NFE 10 (DDIM)."""
+    solver = solver_name(record)
+    return f"NFE {record['nfe']}" + (f" ({solver})" if solver else "")
 
 
 def _nfes(values: Sequence[int]) -> str:

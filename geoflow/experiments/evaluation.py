@@ -23,6 +23,7 @@ from geoflow.experiments.devices import resolve_device
 from geoflow.experiments.environments import knob, make_env
 from geoflow.experiments.json_files import read_json, write_json
 from geoflow.experiments.players import Game, Job, Played, play
+from geoflow.experiments.policy_names import policy_name
 from geoflow.experiments.progress import bar
 from geoflow.experiments.proportions import wilson_interval
 from geoflow.experiments.provenance import cores, provenance
@@ -48,20 +49,6 @@ def solvers(policy: PolicyConfig, nfe: tuple[int, ...]) -> list[Solver]:
         raise ValueError(f"nfe={list(nfe)}; a chunk needs at least 1 evaluation; give such as 1 2 4 10.")
     counts = sorted(set(nfe))
     return [Solver(*cell) for cell in policy_class(policy.type).cells(policy, counts)]
-
-
-def policy_name(policy: PolicyConfig) -> str:
-    """What a reader calls it: SE(3) flow, Euclidean flow, SE(3) MeanFlow, DDPM, ..."""
-    target = "" if policy.target == "endpoint" else f", predicts {policy.target}"
-    if policy.type == "ddpm":
-        return f"DDPM{target}"
-    geometry = {"SE3": "SE(3)", "R3xSO3": "R³×SO(3)"}.get(policy.manifold, policy.manifold)
-    method = policy.method.partition("(")[0]
-    if policy.type == "flow" and method != "Flow":
-        return f"{geometry} {method}"
-    if policy.type == "regression" and policy.method != "Flow()":
-        return f"{geometry} {policy.method}"
-    return f"{geometry} {policy.type}{target}"
 
 
 def evaluate(

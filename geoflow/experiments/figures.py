@@ -14,7 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
-from geoflow.experiments.conclusions import Record, best
+from geoflow.experiments.conclusions import Record, best, solver_name
 from geoflow.experiments.rollout import FAILURES
 
 # Okabe and Ito's palette, told apart by colour-blind readers and in print.
@@ -202,9 +202,7 @@ def _curves(records: Sequence[Record]) -> Iterator[tuple[str, int, list[Record]]
 
 
 def _label(cell: Record, nfe: bool = False) -> str:
-    solver = {"euler": "", "midpoint": " midpoint", "ddpm": " ancestral", "ddim": " DDIM"}
-    solver |= {"dpmsolver++": " DPM-Solver++"}
-    name = cell["policy"] + solver.get(cell["solver"], f" {cell['solver']}")
+    name = f"{cell['policy']} {solver_name(cell)}".rstrip()
     return f"{name}, NFE {cell['nfe']}" if nfe else name
 
 

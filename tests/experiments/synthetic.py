@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from geoflow.experiments.config import Config, EnvConfig
-from geoflow.experiments.evaluation import FORMAT, policy_name, solvers, summary
+from geoflow.experiments.evaluation import FORMAT, solvers, summary
+from geoflow.experiments.policy_names import policy_name
 from geoflow.experiments.rollout import Episode
 from geoflow.policies.config import PolicyConfig
 

@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 
 import geoflow as gf
 from geoflow.experiments.config import EnvConfig, EvaluateConfig
-from geoflow.experiments.evaluation import evaluate, policy_name, read_evaluation, solvers, trained_env
+from geoflow.experiments.evaluation import evaluate, read_evaluation, solvers, trained_env
 from geoflow.experiments.proportions import wilson_interval
 from geoflow.experiments.rollout import Freeze, Solver
 from geoflow.experiments.viewing import view
@@ -192,16 +192,6 @@ def test_a_flow_is_sampled_by_its_own_integrator():
 def test_an_impossible_nfe_is_refused(policy, nfe, words):
     with pytest.raises(ValueError, match=words):
         solvers(policy, nfe)
-
-
-def test_names():
-    names = [policy_name(PolicyConfig(manifold=m)) for m in ("SE3", "R3xSO3", "Euclidean")]
-    assert [*names, policy_name(PolicyConfig(type="ddpm"))] == [
-        "SE(3) flow",
-        "R³×SO(3) flow",
-        "Euclidean flow",
-        "DDPM",
-    ]
 
 
 # Bad input: one sentence that names what was given and what would work, and nothing written.
