@@ -21,7 +21,8 @@ from geoflow.manifolds import SE3, Euclidean, Manifold
 from geoflow.policies.backbones import BACKBONES, Condition, InvariantTransformer
 from geoflow.policies.checks import check_same, check_takes, checked_frames
 from geoflow.policies.config import PolicyConfig
-from geoflow.policies.encoders import VectorEncoder
+from geoflow.policies.encoders import PICTURES, VectorEncoder
+from geoflow.policies.estimates import Estimator
 from geoflow.policies.frames import Units, chunk_space, split
 from geoflow.policies.given import CHANNELS, Given, delays, mark, widened
 from geoflow.policies.intake import Intake
@@ -150,7 +151,13 @@ class Policy(nn.Module, ABC):
 
     def forward(self, batch: Batch, generator: Generators = None) -> Tensor:
         """Training loss of each batch element, shape (B,)."""
-        cond = self.condition(batch.obs, generator)
+        cond, estimates = self._conditioned(batch.obs, generator)
+        loss = self._chunk_loss(batch, cond, generator)
+        if self.estimator is None or estimates is None:
+            return loss
+        return loss + self.estimator.loss(estimates, batch.obs, self._frame(batch.obs))
+
+    def _chunk_loss(self, batch: Batch, cond: Tensor | Condition, generator: Generators) -> Tensor:
         x_1, most = self.to_space(batch.obs, batch.actions), self.config.given_steps
         if not most:
             return self.chunk_loss(x_1, cond, generator)
@@ -259,6 +266,12 @@ class Policy(nn.Module, ABC):
             obs: name -> (B, To, ...).
             generator: In training, draws crops and what is hidden.
         """
+        return self._conditioned(obs, generator)[0]
+
+    def _conditioned(
+        self, obs: Mapping[str, Tensor], generator: Generators = None
+    ) -> tuple[Tensor | Condition, Tensor | None]:
+        """`condition`, and the estimates that are part of it."""
         drawn = generator if isinstance(generator, torch.Generator) else None
         seen = {
             name: x if self.spec.kinds.get(name) != "points" else self._local(obs, x)
@@ -267,28 +280,42 @@ class Policy(nn.Module, ABC):
         if isinstance(self.encoder, StateTokens):
             return self._tokens(obs, self.encoder, self.senses.tokens(seen, drawn))
         state = [] if self.encoder is None else [self.encoder(self.observation_vector(obs))]
-        return torch.cat([*state, *self.senses.vectors(seen, drawn)], -1)
+        known = torch.cat([*state, *self.senses.vectors(seen, drawn)], -1)
+        if self.estimator is None:
+            return known, None
+        estimates, told = self.estimator(known, self._frame(obs))
+        return torch.cat([known, told], -1), estimates
+
+    def _frame(self, obs: Mapping[str, Tensor]) -> Tensor:
+        """T_wr of the first arm, (B, 7) or (1, 7)."""
+        return self.frames.first(obs, self.length)[:, 0]
 
     def _tokens(
         self, obs: Mapping[str, Tensor], encoder: StateTokens, sensed: list[tuple[Tensor, Tensor]]
-    ) -> Condition:
+    ) -> tuple[Condition, Tensor | None]:
         """The observation tokens of a transformer: state, then senses."""
         batch = len(next(iter(obs.values())))
         state, there = encoder(self.observation_parts(obs), batch)
         tokens = torch.cat([state, *(tokens for tokens, _ in sensed)], 1)
         mask = torch.cat([there, *(there for _, there in sensed)], 1)
+        estimates = None
+        if self.estimator is not None:
+            known = torch.where(mask.unsqueeze(-1), tokens, 0).sum(1) / mask.sum(1, keepdim=True)
+            estimates, told = self.estimator(known, self._frame(obs))
+            tokens = torch.cat([tokens, told.unsqueeze(1)], 1)
+            mask = torch.cat([mask, mask.new_ones(batch, 1)], 1)
         if not self.invariant:
             if sensed:  # places that no text of the batch reaches cost nothing
                 used = mask.any(0)
                 tokens, mask = tokens[:, used], mask[:, used]
-            return self.net.prepare(Condition(tokens, mask))
+            return self.net.prepare(Condition(tokens, mask)), estimates
         frames = self.length.new_zeros(*mask.shape, 9)
         for i, name in enumerate(self.state.poses):
             pose = into_frame(self.frames.first(obs, self.length), obs[name][:, -1:])
             pose = torch.cat([pose[..., :3] / self.length, pose[..., 3:]], -1)
             frames[:, 1 + i] = SE3().features(pose)[:, 0]
         frames = torch.where(mask.unsqueeze(-1), frames, 0)  # a pose that is not there is nowhere
-        return self.net.prepare(Condition(tokens, mask, frames))
+        return self.net.prepare(Condition(tokens, mask, frames)), estimates
 
     def _local(self, obs: Mapping[str, Tensor], cloud: Tensor) -> Tensor:
         """Points (B, To, P, 3 + c) of the world, in the frame and unit of the (first arm's) chunk."""
@@ -352,6 +379,8 @@ class Policy(nn.Module, ABC):
         elif self.encoder is not None:
             self.encoder.fit(self.observation_vector(batch.obs))
         self.senses.fit(batch.obs)
+        if self.estimator is not None:
+            self.estimator.fit(batch.obs, self._frame(batch.obs))
         if isinstance(self.net, InvariantTransformer):
             self.net.fit(self.feature_mean, self.feature_scale)
 
@@ -393,8 +422,12 @@ class Policy(nn.Module, ABC):
             self.config.optional,
             self.config.hidden,
             for_tokens=self.takes_tokens,
+            pictures=PICTURES[self.config.pictures],
         )
-        return width if self.takes_tokens else (self.encoder is not None) * width + self.senses.vector_dim
+        known = width if self.takes_tokens else (self.encoder is not None) * width + self.senses.vector_dim
+        names = self.config.estimated
+        self.estimator = Estimator(known, names, width) if names else None
+        return known + width if names and not self.takes_tokens else known
 
     def _act(
         self,

@@ -34,6 +34,12 @@ class PolicyConfig:
     """Observations other than poses that may be missing when the policy acts."""
     hidden: float = 0.1
     """How often each of the optional observations is hidden in training, so that the policy learns to do without."""
+    estimated: tuple[str, ...] = ()
+    """Poses that are in the demonstrations and not in ``observations``, to be estimated from these: their error is
+    added to the loss, and the network is told the estimates. Whoever acts needs none of them."""
+    pictures: str = "keypoints"
+    """How pictures are encoded: keypoints (a ResNet and where its channels are bright, by random crops), or blobs
+    (whole pictures; where, how large and how turned is what each channel sees)."""
     backbone: str = "mlp"
     """The network: mlp (chunk as one vector), unet (1-D, FiLM), diffusion_unet (the same as Diffusion Policy has it,
     in its sizes at the default width and depth), transformer (AdaLN-zero, attends to observations), invariant (attends
@@ -71,11 +77,18 @@ class PolicyConfig:
 
     def __post_init__(self) -> None:
         """Raise ValueError for a number out of its range."""
-        for name in ("observations", "optional"):
+        for name in ("observations", "optional", "estimated"):
             value = getattr(self, name)
             if isinstance(value, str):
                 raise ValueError(f"policy.{name}={value!r}; expected a list of names, such as [{value}].")
             object.__setattr__(self, name, tuple(value))  # JSON has lists
+        if self.estimated and (not self.observations or {*self.estimated} & {*self.observations}):
+            raise ValueError(
+                f"policy.estimated={list(self.estimated)} beside policy.observations={list(self.observations)}; the "
+                "latter names what the policy is shown, the former other poses that were recorded."
+            )
+        if self.pictures not in ("keypoints", "blobs"):
+            raise ValueError(f"policy.pictures={self.pictures!r}; it is keypoints or blobs.")
         at_least(self, "policy", horizon=1, observation_steps=1, execute=1, width=1, depth=1, nfe=1)
         at_least(self, "policy", hidden=0, given_steps=0)
         if not self.hidden < 1:
@@ -89,6 +102,11 @@ class PolicyConfig:
             raise ValueError(
                 f"policy.execute={self.execute}; a chunk has only policy.horizon={self.horizon} steps to execute."
             )
+
+    @property
+    def recorded(self) -> tuple[str, ...]:
+        """What training reads of demonstrations, by name; empty: everything."""
+        return (*self.observations, *self.estimated)
 
 
 def at_least(values: Any, section: str, **bounds: float) -> None:

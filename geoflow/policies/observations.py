@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from geoflow.policies.encoders import ENCODERS, Encoder, VectorEncoder
+from geoflow.policies.encoders import ENCODERS, Encoder, ImageEncoder, VectorEncoder
 
 
 class StateTokens(nn.Module):
@@ -64,6 +64,7 @@ class Senses(nn.Module):
         optional: Names of those that may be missing.
         hidden: How often each of these is hidden in training.
         for_tokens: Whether `tokens` will be asked for, or else `vector`.
+        pictures: The encoder of images.
 
     Raises:
         ValueError: a shape that does not fit the kind.
@@ -79,12 +80,14 @@ class Senses(nn.Module):
         hidden: float,
         *,
         for_tokens: bool,
+        pictures: type[Encoder] = ImageEncoder,
     ) -> None:
         super().__init__()
         self._names, self._optional, self._hidden = list(kinds), set(optional), hidden
         # In lists, not by name: an observation may be called as no module may.
         self.encoders = nn.ModuleList(
-            _made(name, ENCODERS[kinds[name]], shapes[name], steps, width) for name in kinds
+            _made(name, pictures if kind == "image" else ENCODERS[kind], shapes[name], steps, width)
+            for name, kind in kinds.items()
         )
         shapes_out = [(encoder.steps, encoder.tokens, encoder.width) for _, encoder in self._each()]
         # Tokens are told apart by what is added to them; one that is missing is masked. A vector has a fixed place,

@@ -4,6 +4,7 @@
 """
 
 from geoflow.policies.encoders.base import Encoder
+from geoflow.policies.encoders.blobs import BlobEncoder
 from geoflow.policies.encoders.embedding import EmbeddingEncoder
 from geoflow.policies.encoders.images import ImageEncoder
 from geoflow.policies.encoders.points import PointEncoder
@@ -19,8 +20,13 @@ ENCODERS: dict[str, type[Encoder]] = {
 }
 """Kind of an observation -> its encoder; poses are seen from each other instead, see `Policy.observation_vector`."""
 
+PICTURES: dict[str, type[Encoder]] = {"keypoints": ImageEncoder, "blobs": BlobEncoder}
+"""`PolicyConfig.pictures` -> the encoder of images."""
+
 __all__ = [
     "ENCODERS",
+    "PICTURES",
+    "BlobEncoder",
     "EmbeddingEncoder",
     "Encoder",
     "HistoryEncoder",

@@ -23,11 +23,7 @@ class ImageEncoder(Encoder):
 
     def __init__(self, shape: tuple[int, ...], steps: int, width: int) -> None:
         super().__init__(shape, steps, width)
-        if len(shape) != 3 or min(shape[:2]) < LEAST or shape[2] > 4:
-            raise ValueError(
-                f"an image observation has the shape {tuple(shape)}; expected (height, width, channels) with at least "
-                f"{LEAST} pixels a side and 1 to 4 channels."
-            )
+        check_picture(shape)
         self.steps, self.tokens = steps, 1
         self.size = [round(CROP * side) for side in shape[:2]]
         self.net = nn.Sequential(
@@ -62,6 +58,15 @@ class ImageEncoder(Encoder):
         columns = left + torch.arange(self.size[1], device=x.device)
         each = torch.arange(len(x), device=x.device)[:, None, None]
         return x.movedim(1, -1)[each, rows[:, :, None], columns[:, None, :]].movedim(-1, 1)
+
+
+def check_picture(shape: tuple[int, ...]) -> None:
+    """Raise ValueError for a shape that no picture has."""
+    if len(shape) != 3 or min(shape[:2]) < LEAST or shape[2] > 4:
+        raise ValueError(
+            f"an image observation has the shape {tuple(shape)}; expected (height, width, channels) with at least "
+            f"{LEAST} pixels a side and 1 to 4 channels."
+        )
 
 
 def spatial_softmax(x: Tensor) -> Tensor:
