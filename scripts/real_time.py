@@ -6,8 +6,8 @@
 
 Plays an SE(3) and a Euclidean flow with every delay in every manner; and, in the manner "given", each after --steps
 further optimiser steps with given prefixes. Delay 0 is the robot that waits; the longest delay comes first. What is
-trained or played already is skipped, what was interrupted goes on. Writes real_time.json, real_time.md and real_time.png into --out, and copies into
-docs with --publish.
+trained or played already is skipped, what was interrupted goes on. Writes real_time.json, real_time.md and
+real_time.png into --out, and copies into docs with --publish.
 """
 
 from __future__ import annotations
@@ -192,8 +192,8 @@ def fall(row: dict[str, Any], still: dict[str, Any] | None) -> dict[str, float]:
 def table(rows: list[dict[str, Any]]) -> str:
     """Markdown: success, and how far a command is from where the last step, made once more, would have led."""
     lines = [
-        "| disturbed | delay, ms | manner | geometry | success, % | 95 % interval | below waiting, points | change at borders, mm (p95) | "
-        "inside, mm (p95) | at borders, deg (p95) | inside, deg (p95) |",
+        "| disturbed | delay, ms | manner | geometry | success, % | 95 % interval | below waiting, points | "
+        "change at borders, mm (p95) | inside, mm (p95) | at borders, deg (p95) | inside, deg (p95) |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:

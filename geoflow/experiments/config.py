@@ -101,9 +101,9 @@ class EvaluateConfig:
     delay: int = 0
     """Control steps that pass until a chunk is computed, while the last one goes on; 0: the robot waits."""
     manner: str = "naive"
-    """naive: a chunk knows nothing of the one that goes on meanwhile; joined: it begins as that goes on, and comes
-    back smoothly to what it was; guided: real-time chunking, it is pulled to begin as that goes on; given: it begins
-    as that goes on, as a policy with policy.given_steps has learned."""
+    """naive: a chunk knows nothing of the one that goes on meanwhile; joined: nor does it, but when it takes over it
+    goes on from the last two commands, and comes back smoothly to what it was; guided: real-time chunking, it is
+    pulled to begin as that goes on; given: it begins as that goes on, as policy.given_steps teaches."""
     ensemble: float | None = None
     """m >= 0: act on the mean of all chunks that reach the present step, weighted exp(-m i), oldest first."""
     warm_start: float | None = None

@@ -167,8 +167,8 @@ class RealTimeBroker:
         (start, future), self._pending = self._pending, None
         actions, first = future.result(), tick - start
         if self._how.manner == "joined" and 0 < first < len(actions) and len(self._commands) == 2:
-            executed, whole = (torch.from_numpy(np.stack(x)) for x in (self._commands, actions))
-            left = join(whole[None], executed[None], first, self._policy.spec.arms)[0]
+            executed = torch.from_numpy(np.stack(list(self._commands)))
+            left = join(torch.from_numpy(actions)[None], executed[None], first, self._policy.spec.arms)[0]
             actions = np.concatenate([actions[:first], left.numpy()])
         self._plan = Plan(start, actions)
         self.delays.append(first)

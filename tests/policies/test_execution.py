@@ -235,6 +235,7 @@ def test_it_is_joined_however_long_it_took(policy, late):
         settled(broker)
         acted += [broker.act(obs) for _ in range(HORIZON - 1 - late)]
         assert list(broker.delays)[-1] == late
+        slow.go.release()  # asked for again meanwhile
     executed = torch.from_numpy(np.stack(acted[1 + late : 3 + late]))
     chunk = Recorder(policy).act({"tcp": np.zeros(7)}, onward=1)
     chunk[..., 0] += 100
