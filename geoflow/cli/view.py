@@ -15,7 +15,10 @@ from geoflow.experiments.config import Config
 
 @dataclass(frozen=True)
 class View:
-    """Watch a task being done by its expert or a trained policy: in a window, in a browser, or as a film."""
+    """Watch a task being done by its expert or a trained policy: in a window, in a browser, or as a film.
+
+    A policy's task is made as for its demonstrations; --level, --robot and --env-kwargs change that.
+    """
 
     summary: ClassVar[str] = "watch a task: in a window, in a browser, or as a film"
     example: ClassVar[str] = "geoflow view TiltedPegInsert --level 2 --robot panda --out film.mp4"

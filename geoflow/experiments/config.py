@@ -57,20 +57,26 @@ class TrainConfig:
     steps: int = 7000
     """Optimiser steps."""
     batch_size: int = 256
+    """Windows of demonstrations a step."""
     learning_rate: float = 1e-3
+    """The highest; see ``warmup``."""
     weight_decay: float = 1e-4
+    """Of AdamW."""
     warmup: int = 200
     """Steps of linear warm-up; a cosine to zero follows."""
     ema_power: float = 0.75
     """Exponent of the warm-up of the moving average of the weights (Diffusion Policy uses 0.75)."""
     gradient_clip: float = 1.0
+    """Largest norm of a gradient; 0 clips nothing."""
     precision: str = "auto"
     """float32, bfloat16 (mixed), or auto: bfloat16 where the processor or GPU multiplies it natively."""
     compile: bool = False
     """Compile a flow's loss with its network, or another policy's network (torch.compile): a minute or so before the
     first step, then faster ones. Not for flow maps, nor for paths that draw noise of their own."""
     log_every: int = 50
+    """Steps between two lines of metrics.jsonl."""
     checkpoint_every: int = 1000
+    """Steps between two checkpoints, from which an interrupted training goes on."""
 
     def __post_init__(self) -> None:
         """Raise ValueError for a number out of its range, or an unknown precision."""
@@ -92,6 +98,7 @@ class EvaluateConfig:
     """Rollouts on held-out scenes."""
 
     episodes: int = 100
+    """Scenes; give 100 for a claim."""
     first_seed: int = 1_000_000
     """Scenes are reset with first_seed, first_seed + 1, ...; demonstrations use seeds below 1 000 000."""
     nfe: tuple[int, ...] = (1, 2, 4, 10)

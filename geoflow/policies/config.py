@@ -71,7 +71,8 @@ class PolicyConfig:
     """What the network predicts: endpoint (the chunk where the path ends), velocity (flow only), noise or v (the
     epsilon and the v of DDPM, ddpm only)."""
     solver: str = "auto"
-    """flow: euler, midpoint. ddpm: ddpm, ddim, dpmsolver++. auto: euler, ddim."""
+    """flow: euler, midpoint, rkmk3, rkmk4, cf4. flow maps: those, and jump. ddpm: ddpm, ddim, dpmsolver++. auto: euler,
+    jump, ddim."""
     nfe: int = 10
     """Network evaluations a chunk, unless the call says otherwise."""
 
