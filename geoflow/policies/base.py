@@ -198,6 +198,20 @@ class Policy(nn.Module, ABC):
             chunk = self._act(batched, nfe, solver, generator, path=False, onward=onward)
         return chunk[0 if single else slice(None)]
 
+    def chosen(self, nfe: int | None, solver: str | None) -> tuple[int, str]:
+        """Evaluations and solver of a chunk: what a call says, or else the policy's own.
+
+        Raises:
+            ValueError: no whole number of evaluations, 1 at least.
+        """
+        nfe = self.cells(self.config, [self.config.nfe])[0][0] if nfe is None else nfe
+        if not isinstance(nfe, Integral) or nfe < 1:
+            raise ValueError(
+                f"nfe={nfe!r}; a chunk needs at least 1 network evaluation, a whole number of them."
+            )
+        solver = solver or self.config.solver
+        return nfe, self.default_solver(self.config) if solver == "auto" else solver
+
     def check_manner(self, manner: str, delay: int = 0, warm_start: float | None = None) -> None:
         """Raise ValueError where the policy cannot be executed so; see `Onward`."""
         if manner == "guided":
@@ -439,14 +453,8 @@ class Policy(nn.Module, ABC):
         path: bool,
         onward: Onward | None = None,
     ) -> Tensor:
-        nfe = self.cells(self.config, [self.config.nfe])[0][0] if nfe is None else nfe
-        if not isinstance(nfe, Integral) or nfe < 1:
-            raise ValueError(
-                f"nfe={nfe!r}; a chunk needs at least 1 network evaluation, a whole number of them."
-            )
+        nfe, solver = self.chosen(nfe, solver)
         cond = self.condition(obs)
-        solver = solver or self.config.solver
-        solver = self.default_solver(self.config) if solver == "auto" else solver
         if onward is None:
             points = self.sample_chunk(cond, nfe, solver, generator, path=path)
             return self.from_space(obs, points)

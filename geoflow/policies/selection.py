@@ -97,10 +97,8 @@ def likeliest(
         raise ValueError(f"candidates={candidates}; give at least 1.")
     flow = check_density(policy)
     batched, single = flow.batched(obs)
-    nfe = flow.cells(flow.config, [flow.config.nfe])[0][0] if nfe is None else nfe
-    solver = solver or flow.config.solver
-    solver = flow.default_solver(flow.config) if solver == "auto" else solver
-    if isinstance(generator, list):
+    nfe, solver = flow.chosen(nfe, solver)
+    if generator is not None and not isinstance(generator, torch.Generator):
         generator = [each for each in generator for _ in range(candidates)]
     with torch.no_grad():
         cond = flow.condition(batched)

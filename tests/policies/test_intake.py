@@ -13,6 +13,7 @@ from geoflow.policies.chunking import ObservationHistory
 from geoflow.policies.config import PolicyConfig
 from geoflow.policies.flow import FlowPolicy
 from geoflow.policies.onward import Onward
+from geoflow.policies.selection import likeliest
 from geoflow.policies.spec import PolicySpec
 
 SMALL = PolicyConfig(width=16, depth=1, horizon=8, execute=4)
@@ -72,6 +73,8 @@ def test_observations_come_by_name(policy, given):
 def test_an_impossible_nfe_is_refused(policy, obs, nfe):
     with pytest.raises(ValueError, match="a chunk needs at least 1 network evaluation"):
         policy.act(obs, nfe=nfe)
+    with pytest.raises(ValueError, match="a chunk needs at least 1 network evaluation"):
+        likeliest(policy, obs, 2, nfe=nfe)
 
 
 def test_a_seed_is_no_generator(policy, obs):
