@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 import numpy as np
 import torch
 
 from geoflow.manifolds import SE3, Euclidean, Product, frechet_mean
-from geoflow.policies.base import Onward, Policy
+from geoflow.policies.base import Policy
 from geoflow.policies.joining import join
+from geoflow.policies.onward import MANNERS, Onward
 from geoflow.policies.selection import check_density, likeliest
 
-MANNERS = ("naive", "joined", "guided", "given")
 UNTOLD = ("naive", "joined")
 """Manners in which a prediction knows nothing of the chunk that goes on meanwhile."""
 
@@ -53,6 +54,9 @@ class Execution:
     def __post_init__(self) -> None:
         if self.manner not in MANNERS:
             raise ValueError(f"manner={self.manner!r}; it is one of {', '.join(MANNERS)}.")
+        for name in ("execute", "delay", "candidates"):
+            if not isinstance(getattr(self, name), Integral):
+                raise ValueError(f"{name}={getattr(self, name)!r}; expected a whole number.")
         if not 0 <= self.delay <= self.execute:
             raise ValueError(
                 f"delay={self.delay} steps with a prediction every {self.execute}; a delay lies between 0 and "

@@ -9,6 +9,9 @@ from torch import Tensor
 Goal = tuple[Tensor, Tensor]
 """Points (B, T, point_dim) that a chunk should go on with, and the weight (T,) of each step."""
 
+MANNERS = ("naive", "joined", "guided", "given")
+"""How chunks follow one another while the robot moves; see `geoflow.policies.execution.Execution`."""
+
 
 @dataclass(frozen=True)
 class Onward:
@@ -21,12 +24,19 @@ class Onward:
             first ``delay`` steps as they are, for a policy that was trained so; "naive" does not.
         warm_start: None, or the time t_0 at which sampling begins, from this chunk with as much noise as there is
             then. What it does not reach is taken to stay where it ends.
+
+    Raises:
+        ValueError: an unknown manner.
     """
 
     actions: Tensor
     delay: int
     manner: str = "guided"
     warm_start: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.manner not in MANNERS:
+            raise ValueError(f"manner={self.manner!r}; it is one of {', '.join(MANNERS)}.")
 
     def batched(self, batch: int, horizon: int, dim: int, like: Tensor) -> Tensor:
         """The actions as (B, n, dim), of the dtype and device of ``like``.

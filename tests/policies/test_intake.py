@@ -11,6 +11,7 @@ from geoflow.data.chunks import Chunks
 from geoflow.policies.checkpoint import build_policy
 from geoflow.policies.chunking import ObservationHistory
 from geoflow.policies.config import PolicyConfig
+from geoflow.policies.execution import Execution
 from geoflow.policies.flow import FlowPolicy
 from geoflow.policies.onward import Onward
 from geoflow.policies.selection import likeliest
@@ -132,6 +133,14 @@ def test_methods_that_take_too_little_are_named(chunks, obs):
     with pytest.raises(ValueError, match="chunk_loss does not take given"):
         built(chunks, type=f"{__name__}:Short", given_steps=2)
     assert built(chunks, type=f"{__name__}:Short")(chunks.sample(2)).shape == (2,)
+
+
+def test_steps_are_whole_and_manners_known():
+    for options in ({"execute": 1.5}, {"execute": 4, "delay": 0.5}, {"execute": 4, "candidates": "2"}):
+        with pytest.raises(ValueError, match="expected a whole number"):
+            Execution(**options)
+    with pytest.raises(ValueError, match="manner='fast'; it is one of naive, joined, guided, given"):
+        Onward(torch.zeros(4, 8), 2, "fast")
 
 
 @pytest.mark.parametrize(
