@@ -44,13 +44,17 @@ class BenchLie:
 
 @dataclass(frozen=True)
 class BenchTrain:
-    """Time a training step with each option of the flow toolbox, relative to the plain flow."""
+    """Time a training step of the SE(3) flow beside the Euclidean one: by network, eager and compiled."""
 
-    summary: ClassVar[str] = "what each option of the toolbox costs a training step"
-    example: ClassVar[str] = "geoflow bench train --backbone unet --repeats 5"
+    summary: ClassVar[str] = "what a training step costs beside that of the Euclidean flow"
+    example: ClassVar[str] = "geoflow bench train --backbone unet --ways eager --repeats 5"
 
-    backbone: str = "mlp"
-    """The policy's network: mlp, unet, ..."""
+    backbone: tuple[str, ...] = ("mlp", "unet", "transformer")
+    """The policy's networks."""
+    ways: tuple[str, ...] = ("eager", "compiled")
+    """Of eager and compiled (train.compile)."""
+    toolbox: bool = False
+    """Time every option of the flow toolbox as well, eager."""
     batch: int = 256
     """Chunks a step."""
     width: int = 512
@@ -78,17 +82,18 @@ class BenchTrain:
         from geoflow.experiments.bench_training import bench_train
         from geoflow.experiments.devices import resolve_device
 
-        device = resolve_device(self.device)
         return bench_train(
             self.out,
             self.backbone,
+            self.ways,
             self.batch,
             self.width,
             self.depth,
             self.repeats,
             self.seed,
-            device,
+            resolve_device(self.device),
             self.precision,
+            toolbox=self.toolbox,
         )
 
 

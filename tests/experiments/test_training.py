@@ -99,6 +99,30 @@ def test_a_killed_run_resumes_to_the_same_weights(demos, tmp_path, kind):
 
 
 @pytest.mark.slow
+def test_a_compiled_run_resumes_to_the_same_weights(demos, tmp_path):
+    """Broken off at step 4 and taken up again; and its weights are those of an eager run to rounding."""
+    config = small(demos, compile=True)
+    original = training._Run.save
+
+    def break_off(self, policy, average, optimizer, step, seconds):
+        original(self, policy, average, optimizer, step, seconds)
+        if step == 4:
+            raise RuntimeError("broken off")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training._Run, "save", break_off)
+        with pytest.raises(RuntimeError, match="broken off"):
+            train(config, tmp_path / "parts", seed=3, device="cpu")
+    train(config, tmp_path / "parts", seed=3, device="cpu")
+    train(config, tmp_path / "whole", seed=3, device="cpu")
+    assert_same(state(tmp_path / "parts")[1], state(tmp_path / "whole")[1])
+    eager = train(small(demos), tmp_path / "eager", seed=3, device="cpu")
+    found, expected = (load_file(run / "model.safetensors") for run in (tmp_path / "whole", eager))
+    torch.testing.assert_close(found, expected, atol=1e-3, rtol=1e-2)
+    assert gf.load_policy(tmp_path / "whole").parameter_count > 0
+
+
+@pytest.mark.slow
 def test_ctrl_c_writes_a_checkpoint_first(demos, tmp_path):
     config = small(demos, steps=100_000, checkpoint_every=100_000)
     logged = lambda out: (out / "metrics.jsonl").is_file() and (out / "metrics.jsonl").stat().st_size > 0  # noqa: E731
