@@ -13,6 +13,8 @@ from torch import Tensor
 
 from geoflow.data.demonstrations import DemonstrationError, Demonstrations, Episode, Meta
 
+WINDOWS = ("whole", "begun")
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -21,18 +23,25 @@ class Batch:
     Attributes:
         obs: name -> (B, To, d), the present observation last.
         actions: (B, T, 7 n + k), world frame: position [m] and quaternion wxyz of each of n arms, extras.
+        counts: (B, T) bool, the actions that are to be learned; None: all.
     """
 
     obs: dict[str, Tensor]
     actions: Tensor
+    counts: Tensor | None = None
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on ``device``."""
-        return Batch({name: x.to(device) for name, x in self.obs.items()}, self.actions.to(device))
+        counts = None if self.counts is None else self.counts.to(device)
+        return Batch({name: x.to(device) for name, x in self.obs.items()}, self.actions.to(device), counts)
 
 
 class Chunks:
-    """Every window of one demonstration file, or of several, whose actions are the undisturbed expert's.
+    """Windows of one demonstration file, or of several, and which of their actions are to be learned.
+
+    What the expert does after a disturbance answers it, and nobody could know before. So a window is either left out
+    unless it is undisturbed ("whole"), or it is there, and of its actions count those up to the first disturbed step
+    ("begun"; what is recorded at that step is still the expert's): long chunks have few windows of the first kind.
 
     The files' rows are copied once into unnamed temporary files and mapped into memory from there: the
     operating system keeps in memory what is in use, and what a batch costs does not depend on the files' size.
@@ -47,8 +56,10 @@ class Chunks:
         horizon: T, actions in a chunk.
         observation_steps: To, observations in a window.
         observations: Names of those to read; all by default.
+        windows: "whole" or "begun".
 
     Raises:
+        ValueError: other windows.
         DemonstrationError: a file cannot be used, or not beside the first: another control rate, other actions,
             or another kind or shape of an observation of the same name.
     """
@@ -59,7 +70,11 @@ class Chunks:
         horizon: int,
         observation_steps: int = 1,
         observations: Sequence[str] = (),
+        windows: str = "whole",
     ) -> None:
+        if windows not in WINDOWS:
+            raise ValueError(f"windows={windows!r}; expected one of {', '.join(WINDOWS)}.")
+        self.windows = windows
         self.horizon, self.observation_steps = horizon, observation_steps
         self.paths = (Path(paths),) if isinstance(paths, (Path, str)) else tuple(map(Path, paths))
         self.metas, self.kinds, self.shapes = _together(self.paths)
@@ -68,7 +83,7 @@ class Chunks:
         read = [name for name in self.kinds if name in observations or not observations]
         self._require_pictures(read)
         self._files = {name: _Rows() for name in (*(f"obs/{name}" for name in read), "actions")}
-        starts, first, last = [], [], []
+        starts, first, last, until = [], [], [], []
         rows = episodes = 0
         for path in self.paths:
             with Demonstrations(path, read) as demonstrations:
@@ -76,18 +91,23 @@ class Chunks:
                 for episode in demonstrations:
                     n = len(episode.actions)
                     self._append(episode, read)
-                    clean = _clean_starts(episode.disturbed, horizon)
-                    starts.append(rows + clean)
-                    first.append(np.full(len(clean), rows))
-                    last.append(np.full(len(clean), rows + n - 1))
+                    after = _undisturbed(episode.disturbed)
+                    # Beyond the end of an episode there is no disturbance.
+                    used = np.flatnonzero(
+                        (after >= horizon) | (np.arange(n) + after == n) | (windows == "begun")
+                    )
+                    starts.append(rows + used)
+                    first.append(np.full(len(used), rows))
+                    last.append(np.full(len(used), rows + n - 1))
+                    until.append(np.where(used + after[used] == n, horizon, after[used] + 1))
                     rows += n
         self._rows = {name: file.map() for name, file in self._files.items()}
-        self._start, self._first, self._last = (np.concatenate(x) for x in (starts, first, last))
+        self._start, self._first, self._last, self._until = map(np.concatenate, (starts, first, last, until))
         if len(self._start) == 0:
             raise DemonstrationError(
                 f"{', '.join(map(str, self.paths))}: no window of {horizon} undisturbed actions in {episodes} "
                 "demonstrations; collect with a smaller --collect.disturbance, or train with a smaller "
-                "--policy.horizon."
+                "--policy.horizon or with --train.windows begun."
             )
 
     def _append(self, episode: Episode, names: Sequence[str]) -> None:
@@ -133,7 +153,10 @@ class Chunks:
         future = np.minimum(start + np.arange(self.horizon), last)
         read = {name: torch.from_numpy(x[past]) for name, x in self._rows.items() if name != "actions"}
         obs = {name.removeprefix("obs/"): x for name, x in read.items()}
-        return Batch(obs, torch.from_numpy(self._rows["actions"][future]))
+        counts = None
+        if self.windows == "begun":
+            counts = torch.from_numpy(np.arange(self.horizon) < self._until[indices, None])
+        return Batch(obs, torch.from_numpy(self._rows["actions"][future]), counts)
 
     def sample(self, count: int, seed: int = 0) -> Batch:
         """``count`` windows drawn without replacement (all, where there are fewer), for statistics."""
@@ -190,12 +213,11 @@ def _together(
     return tuple(metas), kinds, shapes
 
 
-def _clean_starts(disturbed: np.ndarray, horizon: int) -> np.ndarray:
-    """Steps from which ``horizon`` actions (or all that are left) are undisturbed."""
-    n = len(disturbed)
-    before = np.concatenate([[0], np.cumsum(disturbed)])
-    start = np.arange(n)
-    return start[before[np.minimum(start + horizon, n)] == before[start]]
+def _undisturbed(disturbed: np.ndarray) -> np.ndarray:
+    """How many steps from each on are undisturbed, until the first that is not or the end."""
+    stops = np.append(np.flatnonzero(disturbed), len(disturbed))
+    steps = np.arange(len(disturbed))
+    return stops[np.searchsorted(stops, steps)] - steps
 
 
 class _Rows:

@@ -54,6 +54,9 @@ class TrainConfig:
     start: str = ""
     """A run folder or Hub id whose weights and units it begins with; the policy is the same, but may learn to go on
     with given steps. None by default."""
+    windows: str = "whole"
+    """Which chunks of disturbed demonstrations are learned: whole, the undisturbed ones; begun, all, of each the
+    actions up to the first disturbed step (long chunks have few undisturbed windows)."""
     steps: int = 7000
     """Optimiser steps."""
     batch_size: int = 256

@@ -66,7 +66,11 @@ def train(config: Config, out: Path, seed: int = 0, device: str = "auto", *, res
         tqdm.write(f"{out} is trained already ({settings.steps} steps).")
         return out
     chunks = Chunks(
-        settings.files, config.policy.horizon, config.policy.observation_steps, config.policy.recorded
+        settings.files,
+        config.policy.horizon,
+        config.policy.observation_steps,
+        config.policy.recorded,
+        settings.windows,
     )
     if (
         len({meta.env_id for meta in chunks.metas}) == 1

@@ -124,11 +124,17 @@ class Policy(nn.Module, ABC):
 
     @abstractmethod
     def chunk_loss(
-        self, x_1: Tensor, cond: Tensor | Condition, generator: Generators, given: Given | None = None
+        self,
+        x_1: Tensor,
+        cond: Tensor | Condition,
+        generator: Generators,
+        given: Given | None = None,
+        counts: Tensor | None = None,
     ) -> Tensor:
         """Training loss (B,) of chunks x_1 (B, T, point_dim) of `space`, given what `condition` gives.
 
-        Where steps are ``given``, `network` shows them, and they count as no error.
+        Where steps are ``given``, `network` shows them, and they count as no error, nor do others than ``counts``
+        (B, T): see `counted`.
         """
 
     @abstractmethod
@@ -159,11 +165,15 @@ class Policy(nn.Module, ABC):
 
     def _chunk_loss(self, batch: Batch, cond: Tensor | Condition, generator: Generators) -> Tensor:
         x_1, most = self.to_space(batch.obs, batch.actions), self.config.given_steps
+        counts: dict[str, Any] = {}
+        if batch.counts is not None:
+            check_takes(type(self).chunk_loss, "counts")
+            counts["counts"] = batch.counts
         if not most:
-            return self.chunk_loss(x_1, cond, generator)
+            return self.chunk_loss(x_1, cond, generator, **counts)
         d = delays(len(x_1), most, generator, x_1)
         given = Given.first(self.standardise(self.space.features(x_1)), d)
-        return self.chunk_loss(x_1, cond, generator, given)
+        return self.chunk_loss(x_1, cond, generator, given, **counts)
 
     def act(
         self,

@@ -23,7 +23,7 @@ from geoflow.flows.noise import Generators, randn
 from geoflow.policies.backbones import Condition, InvariantTransformer
 from geoflow.policies.base import Policy
 from geoflow.policies.config import PolicyConfig
-from geoflow.policies.given import Given
+from geoflow.policies.given import Given, counted
 from geoflow.policies.spec import PolicySpec
 
 DIFFUSION_STEPS = 100
@@ -224,10 +224,15 @@ class DDPMPolicy(Policy):
         return (features - self.chunk_mean) / self.chunk_scale
 
     def chunk_loss(
-        self, x_1: Tensor, cond: Tensor | Condition, generator: Generators, given: Given | None = None
+        self,
+        x_1: Tensor,
+        cond: Tensor | Condition,
+        generator: Generators,
+        given: Given | None = None,
+        counts: Tensor | None = None,
     ) -> Tensor:
         """Denoising loss (B,)."""
-        net, counts = partial(self.run_network, given=given), None if given is None else ~given.mask
+        net, counts = partial(self.run_network, given=given), counted(given, counts)
         return self.diffusion.loss(net, x_1, cond, generator=generator, counts=counts)
 
     def sample_chunk(

@@ -19,7 +19,7 @@ from geoflow.flows.warm_start import sample_from
 from geoflow.policies.backbones import Condition
 from geoflow.policies.base import Policy
 from geoflow.policies.config import PolicyConfig
-from geoflow.policies.given import Given
+from geoflow.policies.given import Given, counted
 from geoflow.policies.onward import Goal
 from geoflow.policies.spec import PolicySpec
 from geoflow.policies.toolbox import part
@@ -89,10 +89,15 @@ class FlowPolicy(Policy):
         self.flow.center.copy_(self.chunk_mean)
 
     def chunk_loss(
-        self, x_1: Tensor, cond: Tensor | Condition, generator: Generators, given: Given | None = None
+        self,
+        x_1: Tensor,
+        cond: Tensor | Condition,
+        generator: Generators,
+        given: Given | None = None,
+        counts: Tensor | None = None,
     ) -> Tensor:
         """The loss (B,) of the method: conditional flow matching by default."""
-        counts = None if given is None else ~given.mask
+        counts = counted(given, counts)
         return self.flow.loss(self.network(given), x_1, cond, generator=generator, counts=counts)
 
     def check_onward(self) -> None:

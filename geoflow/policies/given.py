@@ -40,6 +40,13 @@ class Given:
         return cls(features, torch.arange(features.shape[1], device=features.device) < d[:, None])
 
 
+def counted(given: Given | None, counts: Tensor | None) -> Tensor | None:
+    """Which steps (B, T) count in a loss: of ``counts``, or of all, those that are not given; None: all."""
+    if given is None:
+        return counts
+    return ~given.mask if counts is None else counts & ~given.mask
+
+
 def delays(count: int, most: int, generator: Generators, like: Tensor) -> Tensor:
     """d (B,), each of 0, 1, ..., ``most`` as often."""
     return (rand((count,), generator, like=like) * (most + 1)).floor()

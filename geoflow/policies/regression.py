@@ -19,7 +19,7 @@ from geoflow.policies.backbones import Condition
 from geoflow.policies.base import Policy
 from geoflow.policies.config import PolicyConfig
 from geoflow.policies.expressions import build
-from geoflow.policies.given import Given
+from geoflow.policies.given import Given, counted
 from geoflow.policies.spec import PolicySpec
 
 SOLVER = "regression"
@@ -145,10 +145,15 @@ class RegressionPolicy(Policy):
         self.regressor.scale.copy_(self.chunk_scale)
 
     def chunk_loss(
-        self, x_1: Tensor, cond: Tensor | Condition, generator: Generators, given: Given | None = None
+        self,
+        x_1: Tensor,
+        cond: Tensor | Condition,
+        generator: Generators,
+        given: Given | None = None,
+        counts: Tensor | None = None,
     ) -> Tensor:
         """The regression's loss (B,)."""
-        counts = None if given is None else ~given.mask
+        counts = counted(given, counts)
         return self.regressor.loss(self.network(given), x_1, cond, generator=generator, counts=counts)
 
     def sample_chunk(
