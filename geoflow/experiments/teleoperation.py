@@ -19,7 +19,7 @@ import torch
 from geoflow.data.demonstrations import DemonstrationError, Demonstrations, Episode, Meta, write
 from geoflow.experiments.collection import SEEDS
 from geoflow.experiments.config import EnvConfig
-from geoflow.experiments.environments import make_env
+from geoflow.experiments.environments import arms_of, make_env
 from geoflow.experiments.provenance import versions, write_provenance
 from geoflow.experiments.screens import Marks, choose, open_screen
 from geoflow.experiments.task_names import task_id
@@ -315,7 +315,7 @@ def teleoperate(
     config = EnvConfig(task_id(task), dict(kwargs or {}))
     with closing(make_env(config)) as env:
         base: Any = env.unwrapped
-        takes = Takes(out, _meta(config, base))
+        takes = Takes(out, _meta(config, env))
         session = Session(env, takes, seed, config.id)
         print("\n".join(f"  {key:<10} {meaning}" for key, meaning in KEYS.items()))
         with closing(open_screen(kind, env, config.id, port)) as shown:
@@ -331,8 +331,9 @@ def teleoperate(
     return out
 
 
-def _meta(config: EnvConfig, base: Any) -> Meta:
+def _meta(config: EnvConfig, env: gym.Env) -> Meta:
     """What the file is to say of itself."""
+    base: Any = env.unwrapped
     return Meta(
         env_id=config.id,
         env_kwargs=config.kwargs,
@@ -340,13 +341,14 @@ def _meta(config: EnvConfig, base: Any) -> Meta:
         observation_kinds=dict(base.observation_kinds),
         versions=versions(),
         settings={"source": "teleoperation"},
+        arms=arms_of(env),
     )
 
 
 def _check_same(path: Path, found: Meta, asked: Meta) -> None:
     found.expect(asked.env_id, asked.control_hz, str(path))
-    for name in ("env_kwargs", "settings", "observation_kinds"):
-        old, new = dict(getattr(found, name)), dict(getattr(asked, name))
+    for name in ("env_kwargs", "settings", "observation_kinds", "arms"):
+        old, new = getattr(found, name), getattr(asked, name)
         if old != new:
             raise DemonstrationError(
                 f"{path} was recorded with {name} {old}, and this would be {new}; give the same, or choose "

@@ -26,6 +26,7 @@ from geoflow.experiments.teleoperation import (
     Hand,
     Session,
     Takes,
+    _meta,
 )
 
 REACH = "tests.reach_env:tests/Reach-v0"
@@ -275,4 +276,6 @@ def test_two_hands_are_moved_one_at_a_time(tmp_path: Path):
     one.tick([OTHER])
     assert "left hand" in one.marks.text
     assert one._obs["tcp_left"][2] > begin[2] + 0.002
+    # What is recorded says so; as one arm's, the second pose would be nine extras.
+    assert _meta(EnvConfig(task_id("BimanualPeg")), env).arms == 2
     env.close()
