@@ -49,7 +49,8 @@ def sample_flow(policy: Policy, obs: Mapping[str, Any], seed: int = 0, steps: in
     nfe = policy.cells(policy.config, [steps])[0][0]
     states = policy.sample_path(batch, nfe=nfe, generator=generators).cpu().numpy()
     index = [round(t * (len(states) - 1)) for t in TIMES]
-    poses = {name: np.asarray(obs[name]) for name, kind in policy.spec.kinds.items() if kind == "pose"}
+    kinds = policy.spec.kinds  # of all its tasks, while ``obs`` are one's
+    poses = {name: np.asarray(x) for name, x in obs.items() if kinds.get(name) == "pose"}
     hands = states[index][..., : 7 * policy.arms]
     return ChunkFlow(hands.reshape(*hands.shape[:-1], policy.arms, 7), poses)
 

@@ -9,7 +9,9 @@ def model_card(name: str, description: dict[str, Any]) -> str:
     """Markdown with the Hub's front matter, from the content of a run's config.json."""
     config = description["config"]
     policy, settings, env = config["policy"], config["train"], config["env"]
-    options = ", ".join(f"{key}={value}" for key, value in env["kwargs"].items()) or "defaults"
+    # As the demonstrations say; a run from before they did says what it was asked for.
+    tasks = description["spec"].get("tasks") or [{"env_id": env["id"], "env_kwargs": env["kwargs"]}]
+    made = " and ".join(f"`{task['env_id']}` ({_options(task['env_kwargs'])})" for task in tasks)
     return f"""---
 library_name: geoflow
 pipeline_tag: robotics
@@ -19,7 +21,7 @@ tags: [robotics, flow-matching, lie-groups, {policy["type"]}]
 # {name}
 
 A geoflow {policy["type"]} policy ({policy["manifold"]} geometry, chunks of {policy["horizon"]} poses in the
-{policy["frame"]} frame) for `{env["id"]}` ({options}).
+{policy["frame"]} frame) for {made}.
 
     import geoflow as gf
     policy = gf.load_policy("{name}")
@@ -37,3 +39,7 @@ A geoflow {policy["type"]} policy ({policy["manifold"]} geometry, chunks of {pol
 
 Poses are (x, y, z, qw, qx, qy, qz) in metres, world frame; the gripper command lies in [-1, 1], +1 closed.
 """
+
+
+def _options(kwargs: dict[str, Any]) -> str:
+    return ", ".join(f"{key}={value}" for key, value in kwargs.items()) or "defaults"
