@@ -19,7 +19,7 @@ from geoflow.flows.noise import Generators
 from geoflow.lie import se3
 from geoflow.manifolds import SE3, Euclidean, Manifold
 from geoflow.policies.backbones import BACKBONES, Condition, InvariantTransformer
-from geoflow.policies.checks import check_same, check_takes, checked_frames
+from geoflow.policies.checks import check_estimated, check_same, check_takes, checked_frames
 from geoflow.policies.config import PolicyConfig
 from geoflow.policies.encoders import PICTURES, VectorEncoder
 from geoflow.policies.estimates import Estimator
@@ -386,7 +386,12 @@ class Policy(nn.Module, ABC):
 
     @torch.no_grad()
     def fit(self, chunks: Chunks, samples: int = 8192) -> None:
-        """Take units, centres and widths from demonstrations; called once, before training."""
+        """Take units, centres and widths from demonstrations; called once, before training.
+
+        Raises:
+            ValueError: poses that are to be estimated are not in all of the demonstrations.
+        """
+        check_estimated(self.config, PolicySpec.of(chunks))
         batch = chunks.sample(samples)
         poses, extras = split(self.frames.into(batch.obs, batch.actions), self.arms)
         self.length.copy_(unit_of_length(poses[..., :3]))

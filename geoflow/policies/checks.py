@@ -9,6 +9,7 @@ from typing import Any
 from geoflow.policies.backbones import BACKBONES, InvariantTransformer
 from geoflow.policies.config import PolicyConfig
 from geoflow.policies.encoders import ENCODERS
+from geoflow.policies.foreign import hint
 from geoflow.policies.frames import Frames
 from geoflow.policies.spec import PolicySpec
 
@@ -64,6 +65,17 @@ def check_takes(method: Callable[..., Any], *names: str) -> None:
             f"{method.__qualname__} does not take {' and '.join(missing)}, which this use of the policy needs; add it, "
             "as in the policies of geoflow.policies, or do without."
         )
+
+
+def check_estimated(config: PolicyConfig, spec: PolicySpec) -> None:
+    """Raise ValueError where what is to be estimated is no pose of the demonstrations."""
+    poses = [name for name, kind in spec.kinds.items() if kind == "pose" and name not in spec.partial]
+    for name in config.estimated:
+        if name not in poses:
+            raise ValueError(
+                f"policy.estimated names {name!r}; poses in all of the demonstrations are {', '.join(poses)}."
+                f"{hint(name, poses)}"
+            )
 
 
 def check_same(config: PolicyConfig, spec: PolicySpec, before: PolicyConfig, seen: PolicySpec) -> None:

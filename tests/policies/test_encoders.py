@@ -2,31 +2,41 @@
 
 from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
 
-from geoflow.policies.encoders import ENCODERS, ImageEncoder, PointEncoder, TextEncoder, tokenise
+from geoflow.policies.encoders import ENCODERS, PICTURES, ImageEncoder, PointEncoder, TextEncoder, tokenise
+from geoflow.policies.encoders.blobs import BlobEncoder, _places, moments
 from geoflow.policies.encoders.images import spatial_softmax
 from geoflow.policies.encoders.points import MOST, farthest_points
 
-SHAPES = {"vector": (3,), "image": (24, 28, 3), "points": (40, 3), "text": (12,), "embedding": (5, 6)}
+KINDS = {**{kind: encoder for kind, encoder in ENCODERS.items() if kind != "image"}, **PICTURES}
+SHAPES = {
+    "vector": (3,),
+    "keypoints": (24, 28, 3),
+    "blobs": (24, 28, 3),
+    "points": (40, 3),
+    "text": (12,),
+    "embedding": (5, 6),
+}
 
 
 def observations(kind, batch=3, steps=2):
     generator = torch.Generator().manual_seed(0)
     shape = (batch, steps, *SHAPES[kind])
-    if kind == "image":
+    if kind in PICTURES:
         return torch.randint(256, shape, generator=generator, dtype=torch.uint8)
     if kind == "text":
         return tokenise("pick it", 12).expand(shape)
     return torch.randn(shape, generator=generator)
 
 
-@pytest.mark.parametrize("kind", ENCODERS)
+@pytest.mark.parametrize("kind", KINDS)
 def test_contract(kind):
     """(B, To, *shape) -> tokens (B, steps, tokens, width) and which are there; every parameter is at work."""
     torch.manual_seed(0)
-    encoder = ENCODERS[kind](SHAPES[kind], 2, 32)
+    encoder = KINDS[kind](SHAPES[kind], 2, 32)
     tokens, there = encoder(observations(kind), torch.Generator().manual_seed(0))
     assert tokens.shape == (3, encoder.steps, encoder.tokens, 32)
     assert there.shape == tokens.shape[:-1]
@@ -38,10 +48,10 @@ def test_contract(kind):
         assert (parameter.grad != 0).any(), name
 
 
-@pytest.mark.parametrize("kind", ENCODERS)
+@pytest.mark.parametrize("kind", KINDS)
 def test_elements_of_a_batch_do_not_mix(kind):
     torch.manual_seed(0)
-    encoder, x = ENCODERS[kind](SHAPES[kind], 2, 32).eval(), observations(kind)
+    encoder, x = KINDS[kind](SHAPES[kind], 2, 32).eval(), observations(kind)
     together, alone = encoder(x)[0], torch.cat([encoder(row[None])[0] for row in x])
     torch.testing.assert_close(together, alone)
 
@@ -71,6 +81,35 @@ def test_spatial_softmax_finds_the_bright_pixel():
     x = torch.zeros(1, 2, 5, 9)
     x[0, 0, 1, 8] = x[0, 1, 4, 2] = 1e4
     torch.testing.assert_close(spatial_softmax(x), torch.tensor([[1.0, -0.5, -0.5, 1.0]]))
+
+
+def test_moments_are_those_of_the_distribution():
+    """Against weighted means and covariances of NumPy."""
+    maps = torch.randn(2, 3, 5, 9, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    rows, columns = torch.linspace(-0.8, 0.3, 5).double(), torch.linspace(-1, 1, 9).double()
+    found = moments(maps, rows, columns).unflatten(-1, (5, 3))
+    places = torch.stack(torch.meshgrid(columns, rows, indexing="xy")).flatten(1).numpy()
+    for n in range(2):
+        for k in range(3):
+            weights = maps[n, k].exp().flatten().numpy()
+            mean, cov = np.average(places, axis=1, weights=weights), np.cov(places, aweights=weights, ddof=0)
+            expected = [*mean, 4 * cov[0, 0], 4 * cov[1, 1], 4 * cov[0, 1]]
+            np.testing.assert_allclose(found[n, :, k].numpy(), expected, atol=1e-12)
+
+
+def test_blobs_keep_their_places_in_crops():
+    """A patch further inside, where the picture begins a patch later, is at the same place."""
+    whole, cut = (_places(n, torch.tensor(begin), 84, torch.zeros(())) for n, begin in ((21, 0), (19, 4)))
+    torch.testing.assert_close(cut, whole[1:20])
+    torch.testing.assert_close(whole[0], -whole[-1])
+    encoder = BlobEncoder((84, 84, 3), 1, 8).train()
+    pictures = torch.arange(84 * 84).reshape(1, 84, 84, 1).expand(2, 84, 84, 3)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(20):
+        x, top, left = encoder._cut(pictures, generator)
+        assert x.shape == (2, 76, 76, 3)
+        assert int(x[0, 0, 0, 0]) == 84 * int(top) + int(left)
+    assert encoder.eval()._cut(pictures, generator)[0] is pictures
 
 
 def test_crops_are_random_in_training_and_central_otherwise():
