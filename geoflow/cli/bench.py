@@ -113,7 +113,7 @@ class BenchSample:
     batches: tuple[int, ...] = (1, 256)
     """Chunks at once; an exported graph takes one."""
     ways: tuple[str, ...] = ("eager", "onnx")
-    """Of eager, compiled, onnx, graphed and "graphed compiled"; graphs need a GPU."""
+    """Of eager, compiled, onnx, "onnx int8", graphed and "graphed compiled"; graphs need a GPU."""
     repeats: int = 50
     """Timed rounds."""
     threads: int = 1

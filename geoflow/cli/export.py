@@ -30,6 +30,12 @@ class Export:
     """The file: .onnx for onnxruntime, .pt2 for torch.export.load."""
     nfe: int | None = None
     """Network evaluations a chunk, fixed in the graph; the policy's own by default."""
+    weights: str = "float32"
+    """float32; or int8, which is faster and moves chunks a little: by how much is measured and printed."""
+    demos: Path | None = None
+    """Demonstrations, over whose observations int8 weights are measured."""
+    observations: int = 200
+    """How many of them."""
 
     @classmethod
     def defaults(cls, config: Config) -> Export:
@@ -38,8 +44,14 @@ class Export:
 
     def run(self) -> Path:
         """Export."""
+        from geoflow.data.chunks import Chunks
         from geoflow.policies.checkpoint import load_policy
         from geoflow.policies.export import export
 
-        show(**export(load_policy(self.run_folder), self.out, self.nfe))
+        policy = load_policy(self.run_folder)
+        seen = None
+        if self.demos is not None:
+            chunks = Chunks(self.demos, policy.config.horizon, policy.config.observation_steps)
+            seen = chunks.sample(self.observations).obs
+        show(**export(policy, self.out, self.nfe, self.weights, seen))
         return self.out

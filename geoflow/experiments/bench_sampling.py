@@ -20,13 +20,16 @@ from geoflow.experiments.provenance import provenance
 from geoflow.lie import se3, so3
 from geoflow.policies.base import Policy, PolicySpec
 from geoflow.policies.checkpoint import build_policy, load_policy
+from geoflow.policies.compiled import Compiled
 from geoflow.policies.config import PolicyConfig
 from geoflow.policies.export import export
 from geoflow.policies.graphed import Graphed
+from geoflow.policies.int8 import shrink
 from geoflow.policies.sampler import ChunkSampler
 
-WAYS = ("eager", "compiled", "onnx", "graphed", "graphed compiled")
-"""policy.act; torch.compile of the sampler; onnxruntime; CUDA graphs of the sampler and of the compiled one."""
+WAYS = ("eager", "compiled", "onnx", "onnx int8", "graphed", "graphed compiled")
+"""policy.act; with a compiled step; onnxruntime, in float32 and with 8-bit weights; CUDA graphs of the sampler, with
+the step as it is and compiled."""
 SPEC = PolicySpec(
     "bench",
     20.0,
@@ -76,6 +79,7 @@ def bench_sample(
     policy = policy.to(device).eval()
     with TemporaryDirectory() as folder:
         calls = _calls(policy, nfe, batches, ways, Path(folder), device, threads)
+        compiling = _compiling(calls)
         times = _interleaved(calls, repeats, device)
         precision = _precision(policy, device)
     records = [
@@ -87,6 +91,7 @@ def bench_sample(
         "threads": threads,
         "backbone": policy.config.backbone,
         "floor": _floor(policy),
+        "compiling_s": compiling,
     }
     text = {**provenance(device), **facts, "records": records, "precision": precision}
     write_text(out, json.dumps(text, indent=1) + "\n")
@@ -111,20 +116,21 @@ def _calls(
     """(way, evaluations, batch) -> what makes that many chunks."""
     calls: dict[tuple[str, int, int], Call] = {}
     graphed = {way: Graphed(policy, compiled="compiled" in way) for way in ways if "graphed" in way}
+    compiled = Compiled(policy) if "compiled" in ways else None
     for n in bar(nfe, desc="build", unit="evaluations"):
         sampler = ChunkSampler(policy, n)
-        compiled = torch.compile(sampler, dynamic=False) if "compiled" in ways else None
         for batch in batches:
-            noise, *seen = (x.to(device) for x in sampler.example(batch))
+            _, *seen = (x.to(device) for x in sampler.example(batch))
             obs = dict(zip(sampler.names, seen, strict=True))
             if "eager" in ways:
                 calls["eager", n, batch] = lambda obs=obs, n=n: policy.act(obs, nfe=n)
             if compiled is not None:
-                calls["compiled", n, batch] = _without_gradient(compiled, (noise, *seen))
+                calls["compiled", n, batch] = lambda obs=obs, n=n: compiled.act(obs, nfe=n)
             for way, fast in graphed.items():
                 calls[way, n, batch] = lambda fast=fast, obs=obs, n=n: fast.act(obs, nfe=n)
-            if "onnx" in ways and batch == 1:
-                calls["onnx", n, 1] = _onnx(policy, n, folder / f"{n}.onnx", threads)
+            for way, weights in (("onnx", "float32"), ("onnx int8", "int8")):
+                if way in ways and batch == 1:
+                    calls[way, n, 1] = _onnx(policy, n, weights, folder / f"{n}_{weights}.onnx", threads)
     diffusion = _diffusion(policy).to(device).eval()
     sampler = ChunkSampler(policy)
     for batch in batches:
@@ -143,20 +149,25 @@ def _diffusion(policy: Policy) -> Policy:
     return build_policy(replace(policy.config, type="ddpm", manifold="Euclidean", **changes), policy.spec)
 
 
-def _without_gradient(sampler: Any, inputs: tuple[Tensor, ...]) -> Call:
-    def call() -> Tensor:
-        with torch.no_grad():
-            return sampler(*inputs)
+def _compiling(calls: dict[tuple[str, int, int], Call]) -> dict[str, float]:
+    """Seconds to the first compiled chunk of each batch size: later ones share the function."""
+    seconds: dict[str, float] = {}
+    for (way, _, batch), call in calls.items():
+        if way == "compiled" and str(batch) not in seconds:
+            begin = time.perf_counter()
+            call()
+            seconds[str(batch)] = time.perf_counter() - begin
+    return seconds
 
-    return call
 
-
-def _onnx(policy: Policy, nfe: int, path: Path, threads: int) -> Call:
+def _onnx(policy: Policy, nfe: int, weights: str, path: Path, threads: int) -> Call:
     import onnxruntime
 
     device = policy.length.device
-    export(policy, path, nfe)
     sampler = ChunkSampler(policy, nfe)
+    export(policy, path, nfe)
+    if weights == "int8":  # how far it moves chunks is not asked here
+        shrink(path, sampler.outputs)
     feeds = {name: x.numpy() for name, x in zip(["noise", *sampler.names], sampler.example(), strict=True)}
     policy.to(device)  # export works on the CPU
     options = onnxruntime.SessionOptions()

@@ -34,3 +34,8 @@ def mean_inner(errors: Tensor, counts: Tensor | None = None) -> Tensor:
     """
     errors = errors if counts is None else torch.where(counts, errors, 0)
     return errors.reshape(len(errors), -1).mean(-1)
+
+
+def over_batch(t: float | Tensor, x: Tensor) -> Tensor:
+    """A time, a number or a tensor of no axis, for each of the points x (B, ..., point_dim): shape (B,)."""
+    return t.expand(len(x)) if isinstance(t, Tensor) else x.new_full((len(x),), t)

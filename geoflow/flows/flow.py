@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from geoflow.flows.batches import mean_inner, sample_shape
+from geoflow.flows.batches import mean_inner, over_batch, sample_shape
 from geoflow.flows.couplings import Coupling, independent
 from geoflow.flows.integrators import Solver, Steps, euler, integrate
 from geoflow.flows.noise import Generators
@@ -240,9 +240,14 @@ class Flow(nn.Module):
             method = replace(euler, step=lambda _, __, x, t, dt: self.step(net, x, t, dt, told(cond, t)))
         return integrate(self.space, velocity, x_0, steps, method, path=path)
 
-    def step(self, net: Network, x: Tensor, t: float, dt: float, cond: Any = None) -> Tensor:
-        """The Euler step from x (B, ..., point_dim) at time t to t + dt: x Exp(dt v(x, t))."""
-        times = x.new_full((len(x),), t)
+    def step(
+        self, net: Network, x: Tensor, t: float | Tensor, dt: float | Tensor, cond: Any = None
+    ) -> Tensor:
+        """The Euler step from x (B, ..., point_dim) at time t to t + dt: x Exp(dt v(x, t)).
+
+        Times are numbers, or tensors of no axis: compiled, one function then serves all of them.
+        """
+        times = over_batch(t, x)
         if self.target == "velocity":
             return self.space.exp(x, dt * self.velocity(net, x, times, cond))
         predicted = self.scale * net(self.space.features(x), times, cond)

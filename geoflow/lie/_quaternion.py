@@ -95,7 +95,7 @@ def log_weights(w: Tensor, n2: Tensor) -> tuple[Tensor, Tensor]:
 
 def exp_weights(s: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """(cos phi, sin(phi)/theta, e(theta^2)) with phi = theta/2, from s = theta^2 of any size."""
-    near = series.of_half_angle(s.dtype == torch.float64)(s)
+    near = series.OF_HALF_ANGLE[s.dtype == torch.float64](s)
     # A safe argument first, then where: autograd visits both branches.
     safe = s.clamp(min=series.X_MAX)
     r = safe.sqrt()

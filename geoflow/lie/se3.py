@@ -76,7 +76,8 @@ def miss(x: Tensor, xi: Tensor, y: Tensor) -> Tensor:
 
 def approach(x: Tensor, c: Tensor, xi: Tensor, share: float | Tensor) -> Tensor:
     """x Exp(share Log(x^-1 c Exp(xi))) (..., 7): a share, 0 to 1, of the way from x to c Exp(xi), in one pass."""
-    if isinstance(share, Tensor):
+    compiled = torch.compiler.is_compiling() and not torch.compiler.is_exporting()
+    if compiled or isinstance(share, Tensor):  # one compiled function then serves every share
         return geodesic(x, plus(c, xi), share)[0]
     (a, b, d), dtype = enter((x, "poses"), (c, "poses"), (xi, "twists"))
     return leave(dtype, *_between(a, _compose(_parts(b), _exp(d)), share))
@@ -331,7 +332,7 @@ def _relative(x: Components, y: Components) -> Components:
 
 
 def _between(x: Tensor, y: Components, t: float) -> tuple[Tensor, Tensor]:
-    """Position and quaternion of the screw from x (7, ...) to y at a time t from 0 to 1: `geodesic`, with weights for t."""
+    """Position and quaternion of the screw from x (7, ...) to y at t, 0 to 1: `geodesic` with weights for this t."""
     (p0, w0, u0), (p1, w1, u1) = _parts(x), y
     d = p1 - p0
     w, u = quaternion.multiply(w1, u1, w0, -u0)  # the relative rotation, in world axes

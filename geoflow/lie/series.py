@@ -322,7 +322,10 @@ def _named(names: tuple[str, ...], double: bool) -> Rows:
 
 def polynomials(names: tuple[str, ...], x: Tensor) -> tuple[Tensor, ...]:
     """The named functions at x (1, ...), each (1, ...)."""
-    return _named(names, x.dtype == torch.float64)(x).split(1)
+    double = x.dtype == torch.float64
+    if torch.compiler.is_compiling() and not torch.compiler.is_exporting():
+        return tuple(_horner(_TABLES[name][double], x) for name in names)
+    return _named(names, double)(x).split(1)
 
 
 def evaluate(names: tuple[str, ...], xs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -341,14 +344,16 @@ def evaluate(names: tuple[str, ...], xs: tuple[Tensor, ...]) -> tuple[Tensor, ..
     return torch.where(x <= X_MAX, value, closed).unbind(0)
 
 
-@lru_cache(maxsize=2)
-def of_half_angle(double: bool) -> Rows:
-    """cos(theta/2), sin(theta/2)/theta and e(theta^2), at x = theta^2 up to pi^2."""
+def _half_angle(double: bool) -> Rows:
     cos, sinc, e = (_TABLES[name][double] for name in ("cos", "sinc", "e"))
-    scaled = [tuple(c / 4**k for k, c in enumerate(row)) for row in (cos, sinc)]
+    halved = [tuple(c / 4**k for k, c in enumerate(row)) for row in (cos, sinc)]
     longest = max(len(cos), len(sinc), len(e))
-    table = (scaled[0], tuple(0.5 * c for c in scaled[1]), e)
+    table = (halved[0], tuple(0.5 * c for c in halved[1]), e)
     return Rows(tuple(row + (0.0,) * (longest - len(row)) for row in table))
+
+
+OF_HALF_ANGLE = (_half_angle(False), _half_angle(True))
+"""cos(theta/2), sin(theta/2)/theta and e(theta^2), at x = theta^2 up to pi^2; for float32 and for float64."""
 
 
 def _closed(name: str, x: Tensor) -> Tensor:

@@ -46,8 +46,11 @@ class Manifold(ABC):
         """log(exp(x, v), y) (..., tangent_dim): what is left to y after walking from x along v."""
         return self.log(self.exp(x, v), y)
 
-    def approach(self, x: Tensor, c: Tensor, v: Tensor, share: float) -> Tensor:
-        """exp(x, share * log(x, y)) (..., point_dim): a share, 0 to 1, of the way from x to y = exp(c, v)."""
+    def approach(self, x: Tensor, c: Tensor, v: Tensor, share: float | Tensor) -> Tensor:
+        """exp(x, share * log(x, y)) (..., point_dim): a share, 0 to 1, of the way from x to y = exp(c, v).
+
+        The share is a number, or a tensor of no axis.
+        """
         return self.exp(x, share * self.log(x, self.exp(c, v)))
 
     def bracket(self, v: Tensor, w: Tensor) -> Tensor:

@@ -56,11 +56,11 @@ class Euclidean(Manifold):
         check_last_axis(y, self.n, f"points of {self}")
         return y - x
 
-    def approach(self, x: Tensor, c: Tensor, v: Tensor, share: float) -> Tensor:
+    def approach(self, x: Tensor, c: Tensor, v: Tensor, share: float | Tensor) -> Tensor:
         """x + share (c + v - x)."""
         check_last_axis(x, self.n, f"points of {self}")
         check_last_axis(v, self.n, f"tangents of {self}")
-        return torch.add(x, c + v - x, alpha=share)
+        return x + share * (c + v - x)
 
     def bracket(self, v: Tensor, w: Tensor) -> Tensor:
         """0: translations commute."""

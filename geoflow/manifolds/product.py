@@ -76,7 +76,7 @@ class Product(Manifold):
         )
         return torch.cat([factor.miss(a, b, c) for factor, a, b, c in parts], dim=-1)
 
-    def approach(self, x: Tensor, c: Tensor, v: Tensor, share: float) -> Tensor:
+    def approach(self, x: Tensor, c: Tensor, v: Tensor, share: float | Tensor) -> Tensor:
         """Each factor's."""
         parts = zip(
             self.factors, self.split_points(x), self.split_points(c), self.split_tangents(v), strict=True

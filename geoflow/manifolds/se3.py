@@ -56,7 +56,7 @@ class SE3(Manifold):
         """Log((x Exp(v))^-1 y), in one pass."""
         return se3.miss(x, v, y)
 
-    def approach(self, x: Tensor, c: Tensor, v: Tensor, share: float) -> Tensor:
+    def approach(self, x: Tensor, c: Tensor, v: Tensor, share: float | Tensor) -> Tensor:
         """x Exp(share Log(x^-1 c Exp(v))), in one pass."""
         return se3.approach(x, c, v, share)
 

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from geoflow.flows import INTEGRATORS, FlowMap, WrappedGaussian
+from geoflow.flows.integrators import euler
 from geoflow.flows.noise import Generators, randn
+from geoflow.flows.timed import told
 from geoflow.lie import se3
 from geoflow.policies.base import Policy
 from geoflow.policies.flow import FlowPolicy
+
+Step = Callable[[Any, Tensor, float, float, Any], Tensor]
+"""(net, x, t, dt, cond) -> x at t + dt, as `Flow.step`."""
 
 
 class ChunkSampler(nn.Module):
@@ -47,9 +54,20 @@ class ChunkSampler(nn.Module):
                 f"nfe={self.nfe}; {name} takes a multiple of {each} evaluations, at least {each}."
             )
         self.steps = policy.grid(self.nfe // each)
+        self.outputs = policy.config.horizon * policy.space.tangent_dim
 
     def forward(self, noise: Tensor, *observations: Tensor) -> Tensor:
         """Sample."""
+        return self.sample((noise, *observations))
+
+    @property
+    def steps_of_euler(self) -> bool:
+        """Whether a chunk is made by Euler steps of the flow."""
+        return self.method is euler and not isinstance(self.policy.flow, FlowMap)
+
+    def sample(self, inputs: Sequence[Tensor], step: Step | None = None) -> Tensor:
+        """`forward`, where ``step`` may take the place of the flow's Euler step."""
+        noise, *observations = inputs
         policy, flow = self.policy, self.policy.flow
         obs = dict(zip(self.names, observations, strict=True))
         cond = policy.condition(obs)
@@ -60,7 +78,11 @@ class ChunkSampler(nn.Module):
         how: dict[str, Any] = {"steps": self.steps, "x_0": x_0}
         if not isinstance(flow, FlowMap) or self.method is not None:
             how["method"] = self.method
-        return policy.from_space(obs, flow.sample(policy.network(None), cond, **how))
+        net = policy.network(None)
+        if step is not None:
+            assert self.steps_of_euler
+            how["method"] = replace(euler, step=lambda _, __, x, t, dt: step(net, x, t, dt, told(cond, t)))
+        return policy.from_space(obs, flow.sample(net, cond, **how))
 
     def noise(self, batch: int, generator: Generators = None) -> Tensor:
         """The noise that `policy.act` draws for ``batch`` chunks."""

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from geoflow.flows.batches import mean_inner
+from geoflow.flows.batches import mean_inner, over_batch
 from geoflow.flows.couplings import Coupling, independent
 from geoflow.flows.flow import Flow, Network, over_inner
 from geoflow.flows.integrators import Solver, Steps
@@ -92,9 +92,11 @@ class FlowMap(Flow, ABC):
         """Body velocities u(x, t, t) (B, ..., tangent_dim) at points x (B, ..., point_dim) and times t (B,)."""
         return self.average_velocity(net, x, t, t, cond)
 
-    def step(self, net: Network, x: Tensor, t: float, dt: float, cond: Any = None) -> Tensor:
+    def step(
+        self, net: Network, x: Tensor, t: float | Tensor, dt: float | Tensor, cond: Any = None
+    ) -> Tensor:
         """The Euler step from x (B, ..., point_dim) at time t to t + dt: x Exp(dt u(x, t, t))."""
-        return self.space.exp(x, dt * self.velocity(net, x, x.new_full((len(x),), t), cond))
+        return self.space.exp(x, dt * self.velocity(net, x, over_batch(t, x), cond))
 
     def jump(self, net: Network, x: Tensor, t: Tensor, r: Tensor, cond: Any = None) -> Tensor:
         """x Exp((r - t) u), shape (B, ..., point_dim)."""

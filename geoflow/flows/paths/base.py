@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from geoflow.flows.batches import over_batch
 from geoflow.flows.noise import Generators
 from geoflow.flows.priors.base import Prior
 from geoflow.manifolds import Manifold
@@ -48,10 +49,18 @@ class Path(ABC):
             "needs. Give it a method velocity_to, or use target='velocity'."
         )
 
-    def step_to(self, space: Manifold, x_t: Tensor, c: Tensor, v: Tensor, t: float, dt: float) -> Tensor:
+    def step_to(
+        self,
+        space: Manifold,
+        x_t: Tensor,
+        c: Tensor,
+        v: Tensor,
+        t: float | Tensor,
+        dt: float | Tensor,
+    ) -> Tensor:
         """The Euler step (..., point_dim) of dt from x_t at time t, on the path that ends at x_1 = exp(c, v)."""
         x_1 = space.exp(c, v)
-        times = x_t.new_full((len(x_t), *(1,) * (x_t.dim() - 2)), t)
+        times = over_batch(t, x_t).reshape(-1, *(1,) * (x_t.dim() - 2))
         return space.exp(x_t, dt * self.velocity_to(space, x_t, x_1, times))
 
     def endpoint_of(self, space: Manifold, x_t: Tensor, v_t: Tensor, t: Tensor) -> Tensor:

@@ -69,12 +69,22 @@ class Geodesic(Path):
 
         return _by_factor(rest, space, self.clock, x_t, x_1)[0]
 
-    def step_to(self, space: Manifold, x_t: Tensor, c: Tensor, v: Tensor, t: float, dt: float) -> Tensor:
+    def step_to(
+        self,
+        space: Manifold,
+        x_t: Tensor,
+        c: Tensor,
+        v: Tensor,
+        t: float | Tensor,
+        dt: float | Tensor,
+    ) -> Tensor:
         """x_t Exp(dt kappa'(t) / (1 - kappa(t)) Log(x_t^-1 x_1)); at the steady pace the last step is to x_1 itself."""
         if not isinstance(self.clock, Linear):
             return super().step_to(space, x_t, c, v, t, dt)
         share = dt / (1 - t)
-        return space.exp(c, v) if share > 1 - 1e-9 else space.approach(x_t, c, v, share)
+        if not isinstance(share, Tensor) and share > 1 - 1e-9:
+            return space.exp(c, v)
+        return space.approach(x_t, c, v, share)
 
     def endpoint_of(self, space: Manifold, x_t: Tensor, v_t: Tensor, t: Tensor) -> Tensor:
         """x_t Exp((1 - kappa(t)) / kappa'(t) v_t): where the network sees the path end; for kappa'(t) > 0."""
