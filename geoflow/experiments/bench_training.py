@@ -23,6 +23,7 @@ from geoflow.policies.checkpoint import build_policy
 from geoflow.policies.config import PolicyConfig
 
 EUCLIDEAN = "Euclidean flow"
+ALONE = "network alone"
 METHODS: dict[str, dict[str, str]] = {
     "SE(3) flow, end point": {},
     "SE(3) flow, velocity": {"target": "velocity"},
@@ -100,14 +101,12 @@ def bench_train(
                 config = PolicyConfig(backbone=backbone, width=width, depth=depth, **options)  # pyright: ignore[reportArgumentType]
                 step, alone = _steps(config, batch, device, precision, way)
                 steps[way, name] = step
-                if name in METHODS:
-                    steps[way, f"{name}: network alone"] = alone
+                steps.setdefault((way, ALONE), alone)  # the first one's: the others differ in their ends
         found = _times(steps, repeats, device, backbone)
         for (way, name), (first, taken) in found.items():
-            if name.endswith(": network alone"):
+            if name == ALONE:
                 continue
             least = min(taken)
-            alone = found.get((way, f"{name}: network alone"))
             record = {
                 "backbone": backbone,
                 "way": way,
@@ -115,14 +114,13 @@ def bench_train(
                 "step_ms": 1e3 * least,
                 "median_ms": 1e3 * statistics.median(taken),
                 "ratio": least / min(found[way, EUCLIDEAN][1]),
-                "network_share": None if alone is None else min(alone[1]) / least,
+                "network_share": min(found[way, ALONE][1]) / least,
                 "first_s": first,
             }
             records.append(record)
-            share = "" if alone is None else f"{record['network_share']:.0%}"
             print(
                 f"{backbone:<16}{way:<10}{name:<24}{record['step_ms']:>7.1f} ms{record['ratio']:>13.3f}"
-                f"{share:>9}{first:>7.1f} s"
+                f"{record['network_share']:>9.0%}{first:>7.1f} s"
             )
         torch.compiler.reset()  # what was compiled for one backbone is no use for the next
     facts = {"batch": batch, "width": width, "depth": depth, "precision": precision, "repeats": repeats}
