@@ -206,6 +206,34 @@ def solver_row(method: flows.Integrator, about: str, sets: tuple[str, ...]) -> M
     return Method(method.name, "solvers", about, build, source="plain", nfes=nfes, sets=sets)
 
 
+def pairs_row(
+    name: str, source: str, about: str, steps: int | None = None, sets: tuple[str, ...] = tuple(SETS)
+) -> Method:
+    """A row that trains on a source's pairs and begins as its network: reflow, or a distillation into ``steps``."""
+
+    def build(problem: Problem) -> Learner:
+        return _reflow(problem, source) if steps is None else _few_steps(problem, steps, source)
+
+    nfes = NFES if steps is None else (steps,)
+    return Method(name, "few steps", about, build, source, warm=True, nfes=nfes, sets=sets)
+
+
+def source_row(
+    name: str,
+    family: str,
+    about: str,
+    build: Callable[[Problem], Learner],
+    source: str,
+    sets: tuple[str, ...],
+) -> Method:
+    """A row that samples, in its own way, a network that another has trained."""
+
+    def sampler(problem: Problem) -> Learner:
+        return replace(build(problem), loss=None, curves=False)
+
+    return Method(name, family, about, sampler, source, sets=sets)
+
+
 def plain(problem: Problem) -> flows.Flow:
     """Geodesic paths from a unit wrapped Gaussian, independent coupling, velocities."""
     return flows.Flow(problem.space)
@@ -330,11 +358,6 @@ def _ddpm(target: str, solver: str) -> Callable[[Problem], Learner]:
         return Learner(draw, loss, space.feature_dim, space.feature_dim, curves=solver == "ddim")
 
     return build
-
-
-def _as_source(build: Callable[[Problem], Learner]) -> Callable[[Problem], Learner]:
-    """The same learner, sampling a network that another row has trained."""
-    return lambda problem: replace(build(problem), loss=None, curves=False)
 
 
 def _group_diffusion(noise: float) -> Callable[[Problem], Learner]:
@@ -547,79 +570,21 @@ _ROWS = [
     Method(
         "clock", "solvers", "Euler on a grid learned from trajectories", _clock, source="plain", sets=GROUPS
     ),
-    Method(
-        "reflow",
-        "few steps",
-        "trained on the plain flow's pairs",
-        lambda p: _reflow(p, "plain"),
-        source="plain",
-        warm=True,
-    ),
-    Method(
-        "reflow2",
-        "few steps",
-        "a second round",
-        lambda p: _reflow(p, "reflow"),
-        source="reflow",
-        warm=True,
-        sets=GROUPS,
-    ),
-    Method(
-        "reflow_1step",
-        "few steps",
-        "the second round's pairs, distilled into one step",
-        lambda p: _few_steps(p, 1, "reflow"),
-        source="reflow",
-        warm=True,
-        nfes=(1,),
-    ),
-    Method(
-        "reflow_2step",
-        "few steps",
-        "the second round's pairs, distilled into two steps",
-        lambda p: _few_steps(p, 2, "reflow"),
-        source="reflow",
-        warm=True,
-        nfes=(2,),
-    ),
-    Method(
-        "ot_reflow",
-        "few steps",
-        "trained on the pairs of the flow with optimal transport",
-        lambda p: _reflow(p, "ot"),
-        source="ot",
-        warm=True,
-        sets=GRASPS,
-    ),
-    Method(
+    pairs_row("reflow", "plain", "trained on the plain flow's pairs"),
+    pairs_row("reflow2", "reflow", "a second round", sets=GROUPS),
+    pairs_row("reflow_1step", "reflow", "the second round's pairs, distilled into one step", steps=1),
+    pairs_row("reflow_2step", "reflow", "the second round's pairs, distilled into two steps", steps=2),
+    pairs_row("ot_reflow", "ot", "trained on the pairs of the flow with optimal transport", sets=GRASPS),
+    pairs_row(
         "ot_1step",
-        "few steps",
+        "ot",
         "the pairs of the flow with optimal transport, distilled into one step",
-        lambda p: _few_steps(p, 1, "ot"),
-        source="ot",
-        warm=True,
-        nfes=(1,),
+        steps=1,
         sets=GRASPS,
     ),
-    Method(
-        "ot_2step",
-        "few steps",
-        "the same, distilled into two steps",
-        lambda p: _few_steps(p, 2, "ot"),
-        source="ot",
-        warm=True,
-        nfes=(2,),
-        sets=GRASPS,
-    ),
-    Method(
-        "plain_2step",
-        "few steps",
-        "the plain flow's pairs, distilled into two steps",
-        lambda p: _few_steps(p, 2, "plain"),
-        source="plain",
-        warm=True,
-        nfes=(2,),
-        sets=GRASPS,
+    pairs_row("ot_2step", "ot", "the same, distilled into two steps", steps=2, sets=GRASPS),
+    pairs_row(
+        "plain_2step", "plain", "the plain flow's pairs, distilled into two steps", steps=2, sets=GRASPS
     ),
     flow_row(
         "meanflow",
@@ -697,21 +662,11 @@ _ROWS = [
         sets=FIRST,
     ),
     Method("ddpm_v", "diffusion", "DDPM on features, predicts v, DDIM", _ddpm("v", "ddim"), sets=MAIN),
-    Method(
-        "ddpm_ancestral",
-        "diffusion",
-        "the v network, ancestral sampling",
-        _as_source(_ddpm("v", "ddpm")),
-        source="ddpm_v",
-        sets=MAIN,
+    source_row(
+        "ddpm_ancestral", "diffusion", "the v network, ancestral sampling", _ddpm("v", "ddpm"), "ddpm_v", MAIN
     ),
-    Method(
-        "ddpm_solver",
-        "diffusion",
-        "the v network, DPM-Solver++",
-        _as_source(_ddpm("v", "dpmsolver++")),
-        source="ddpm_v",
-        sets=MAIN,
+    source_row(
+        "ddpm_solver", "diffusion", "the v network, DPM-Solver++", _ddpm("v", "dpmsolver++"), "ddpm_v", MAIN
     ),
     Method(
         "group_diffusion",
@@ -720,13 +675,13 @@ _ROWS = [
         _group_diffusion(0.0),
         sets=GROUPS,
     ),
-    Method(
+    source_row(
         "group_reverse",
         "diffusion",
         "the same network, reverse diffusion",
-        _as_source(_group_diffusion(1.0)),
-        source="group_diffusion",
-        sets=GROUPS,
+        _group_diffusion(1.0),
+        "group_diffusion",
+        GROUPS,
     ),
     Method(
         "bridge_score",
@@ -735,21 +690,9 @@ _ROWS = [
         _stochastic(0.0),
         sets=MAIN,
     ),
-    Method(
-        "sde",
-        "stochastic",
-        "the same network, noise 0.3",
-        _as_source(_stochastic(0.3)),
-        source="bridge_score",
-        sets=MAIN,
-    ),
-    Method(
-        "sde_strong",
-        "stochastic",
-        "the same network, noise 0.8",
-        _as_source(_stochastic(0.8)),
-        source="bridge_score",
-        sets=MAIN,
+    source_row("sde", "stochastic", "the same network, noise 0.3", _stochastic(0.3), "bridge_score", MAIN),
+    source_row(
+        "sde_strong", "stochastic", "the same network, noise 0.8", _stochastic(0.8), "bridge_score", MAIN
     ),
     Method("joint", "tokens", "points and their mode as a token, one flow", _joint, sets=FIRST),
     Method(
