@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import platform
 import sys
 import time
@@ -13,7 +12,6 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import version
 from itertools import product
-from math import sqrt
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +20,8 @@ import numpy as np
 from geoflow_envs import TASKS
 
 from geoflow.experiments.disturbance import Disturbance
+from geoflow.experiments.json_files import write_json
+from geoflow.experiments.proportions import wilson_interval
 
 
 @dataclass(frozen=True)
@@ -188,22 +188,6 @@ def run(job: Job) -> list[Outcome]:
         outcomes.append(Outcome(info["failure"], info["mode"], steps, started - begin, now - begin))
     env.close()
     return outcomes
-
-
-def wilson_interval(successes: int, episodes: int, z: float = 1.96) -> tuple[float, float]:
-    """Wilson's score interval of a proportion (95 %)."""
-    rate, spread = successes / episodes, z * z / episodes
-    centre = (rate + spread / 2) / (1 + spread)
-    half = z * sqrt(rate * (1 - rate) / episodes + spread / (4 * episodes)) / (1 + spread)
-    return max(0.0, centre - half), min(1.0, centre + half)
-
-
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write atomically."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(content, indent=2) + "\n")
-    os.replace(temporary, path)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import platform
 import time
 from collections import Counter
@@ -21,6 +20,8 @@ import gymnasium as gym
 import numpy as np
 from geoflow_envs import TASKS, poses  # before MuJoCo: it chooses OpenGL
 from geoflow_envs.robot import WORKSPACE
+
+from geoflow.experiments.json_files import write_json
 
 import mujoco  # isort: skip
 
@@ -416,14 +417,6 @@ def run(name: str, robot: str, actions: int, seed: int) -> dict[str, Any]:
         "most": {key: round(max(account.most[key] for account in accounts), 4) for key in LIMITS},
         "seconds": round(time.process_time() - begin, 1),
     }
-
-
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write atomically."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(content, indent=2) + "\n")
-    os.replace(temporary, path)
 
 
 if __name__ == "__main__":
