@@ -304,11 +304,16 @@ class Policy(nn.Module, ABC):
         if isinstance(self.encoder, StateTokens):
             return self._tokens(obs, self.encoder, self.senses.tokens(seen, drawn))
         state = [] if self.encoder is None else [self.encoder(self.observation_vector(obs))]
-        known = torch.cat([*state, *self.senses.vectors(seen, drawn)], -1)
+        sensed = self.senses.vectors(seen, drawn)
         if self.estimator is None:
-            return known, None
-        estimates, told = self.estimator(known, self._frame(obs))
-        return torch.cat([known, told], -1), estimates
+            return torch.cat([*state, *sensed], -1), None
+        # Pictures reach the network through the estimates alone: it would learn the demonstrated scenes by heart.
+        estimates, told = self.estimator(torch.cat([*state, *sensed], -1), self._frame(obs))
+        return torch.cat([*state, *self._unpictured(sensed), told], -1), estimates
+
+    def _unpictured(self, sensed: list[Any]) -> list[Any]:
+        """What the other senses than pictures gave."""
+        return [x for x, kind in zip(sensed, self.senses.kinds, strict=True) if kind != "image"]
 
     def _frame(self, obs: Mapping[str, Tensor]) -> Tensor:
         """T_wr of the first arm, (B, 7) or (1, 7)."""
@@ -326,8 +331,8 @@ class Policy(nn.Module, ABC):
         if self.estimator is not None:
             known = torch.where(mask.unsqueeze(-1), tokens, 0).sum(1) / mask.sum(1, keepdim=True)
             estimates, told = self.estimator(known, self._frame(obs))
-            tokens = torch.cat([tokens, told.unsqueeze(1)], 1)
-            mask = torch.cat([mask, mask.new_ones(batch, 1)], 1)
+            kept = [(state, there), *self._unpictured(sensed), (told.unsqueeze(1), there.new_ones(batch, 1))]
+            tokens, mask = (torch.cat(parts, 1) for parts in zip(*kept, strict=True))
         if not self.invariant:
             if sensed:  # places that no text of the batch reaches cost nothing
                 used = mask.any(0)
@@ -456,7 +461,9 @@ class Policy(nn.Module, ABC):
         known = width if self.takes_tokens else (self.encoder is not None) * width + self.senses.vector_dim
         names = self.config.estimated
         self.estimator = Estimator(known, names, width) if names else None
-        return known + width if names and not self.takes_tokens else known
+        if self.takes_tokens or not names:
+            return known
+        return known - self.senses.picture_dim + width
 
     def _act(
         self,

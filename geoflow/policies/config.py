@@ -36,7 +36,7 @@ class PolicyConfig:
     """How often each of the optional observations is hidden in training, so that the policy learns to do without."""
     estimated: tuple[str, ...] = ()
     """Poses that are in the demonstrations and not in ``observations``, to be estimated from these: their error is
-    added to the loss, and the network is told the estimates. Whoever acts needs none of them."""
+    added to the loss, and the network is told the estimates instead of pictures. Whoever acts needs none of them."""
     pictures: str = "keypoints"
     """How pictures are encoded: keypoints (a ResNet and where its channels are bright, by random crops), or blobs
     (whole pictures; where, how large and how turned is what each channel sees)."""

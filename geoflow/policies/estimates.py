@@ -19,7 +19,7 @@ from geoflow.policies.encoders import VectorEncoder
 NUMBERS = 3 + 9 + 27
 """Of one pose."""
 PARTS = (slice(0, 3), slice(3, 12), slice(12, 39))
-"""Position, axes, outer products, each with one unit: what hardly moves along one axis need not be known better there."""
+"""Position, axes, outer products, each with one unit: what hardly moves along an axis need not be known better there."""
 SCALES = (0.1, 0.02)
 """Scales [m] of the saturating distances between two estimated positions."""
 
@@ -29,7 +29,8 @@ class Estimator(nn.Module):
 
     Each is estimated twice: in the world, where what stands still is the same at every step of an episode, and in
     the frame of the chunks, where what is held is. Both are told to the network in the latter, together with how far
-    apart two bodies are: change of frame is exact, and need not be learned.
+    apart two bodies are: change of frame is exact, and need not be learned. They are learned from their own error
+    alone; no other gradient goes through them.
 
     Args:
         inputs: Numbers that are known of the observations.
@@ -73,11 +74,12 @@ class Estimator(nn.Module):
         z = self.layers(torch.cat([known, self.frame(frame.flatten(1))], -1))
         # In full precision from here: half of it leaves no millimetres of a metre.
         y = z.float().unflatten(-1, self.mean.shape) * self.scale + self.mean
-        return y, self.tell(self._told(y, frame))
+        return y, self.tell(self._told(y.detach(), frame))
 
     def loss(self, y: Tensor, obs: Mapping[str, Tensor], T_wr: Tensor) -> Tensor:
-        """Mean square error (B,), in units of the spread in the demonstrations."""
-        return ((y - self.true(obs, T_wr)) / self.scale).square().flatten(1).mean(1)
+        """Mean square error (B,) of each part, in units of its spread in the demonstrations, and the mean of these."""
+        squares = ((y - self.true(obs, T_wr)) / self.scale).square()
+        return torch.stack([squares[..., part].flatten(1).mean(1) for part in PARTS]).mean(0)
 
     def true(self, obs: Mapping[str, Tensor], T_wr: Tensor) -> Tensor:
         """What was to be estimated, (B, 2, P, 39), from recorded poses (B, To, 7)."""

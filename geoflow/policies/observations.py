@@ -102,6 +102,11 @@ class Senses(nn.Module):
         )
         self.vector_dim = sum(S * W for S, _, W in shapes_out)
         """Numbers of all vectors together."""
+        self.kinds = list(kinds.values())
+        self.picture_dim = sum(
+            S * W for kind, (S, _, W) in zip(self.kinds, shapes_out, strict=True) if kind == "image"
+        )
+        """Numbers of the vectors of pictures."""
 
     def fit(self, obs: Mapping[str, Tensor]) -> None:
         """Take from data, observations (N, To, ...), what is not learned."""

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from geoflow.policies.encoders import ENCODERS, PICTURES, ImageEncoder, PointEncoder, TextEncoder, tokenise
-from geoflow.policies.encoders.blobs import BlobEncoder, _places, moments
+from geoflow.policies.encoders.blobs import moments
 from geoflow.policies.encoders.images import spatial_softmax
 from geoflow.policies.encoders.points import MOST, farthest_points
 
@@ -86,8 +86,8 @@ def test_spatial_softmax_finds_the_bright_pixel():
 def test_moments_are_those_of_the_distribution():
     """Against weighted means and covariances of NumPy."""
     maps = torch.randn(2, 3, 5, 9, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    rows, columns = torch.linspace(-0.8, 0.3, 5).double(), torch.linspace(-1, 1, 9).double()
-    found = moments(maps, rows, columns).unflatten(-1, (5, 3))
+    rows, columns = torch.linspace(-1, 1, 5).double(), torch.linspace(-1, 1, 9).double()
+    found = moments(maps).unflatten(-1, (5, 3))
     places = torch.stack(torch.meshgrid(columns, rows, indexing="xy")).flatten(1).numpy()
     for n in range(2):
         for k in range(3):
@@ -95,21 +95,6 @@ def test_moments_are_those_of_the_distribution():
             mean, cov = np.average(places, axis=1, weights=weights), np.cov(places, aweights=weights, ddof=0)
             expected = [*mean, 4 * cov[0, 0], 4 * cov[1, 1], 4 * cov[0, 1]]
             np.testing.assert_allclose(found[n, :, k].numpy(), expected, atol=1e-12)
-
-
-def test_blobs_keep_their_places_in_crops():
-    """A patch further inside, where the picture begins a patch later, is at the same place."""
-    whole, cut = (_places(n, torch.tensor(begin), 84, torch.zeros(())) for n, begin in ((21, 0), (19, 4)))
-    torch.testing.assert_close(cut, whole[1:20])
-    torch.testing.assert_close(whole[0], -whole[-1])
-    encoder = BlobEncoder((84, 84, 3), 1, 8).train()
-    pictures = torch.arange(84 * 84).reshape(1, 84, 84, 1).expand(2, 84, 84, 3)
-    generator = torch.Generator().manual_seed(0)
-    for _ in range(20):
-        x, top, left = encoder._cut(pictures, generator)
-        assert x.shape == (2, 76, 76, 3)
-        assert int(x[0, 0, 0, 0]) == 84 * int(top) + int(left)
-    assert encoder.eval()._cut(pictures, generator)[0] is pictures
 
 
 def test_crops_are_random_in_training_and_central_otherwise():

@@ -2,7 +2,7 @@
 
 Cheaper than `ImageEncoder` and, unlike it, sure of where in the picture something is: patches of 4 by 4 pixels instead
 of strides, one size of maps, norms over channels instead of groups (on processors these cost more than convolutions
-do), and places in the whole picture, whatever part of it a crop leaves.
+do), and whole pictures: after a random crop nobody knows where in the room something is.
 """
 
 from __future__ import annotations
@@ -18,14 +18,10 @@ CHANNELS = 64
 BLOBS = 32
 SHARPNESS = 10.0
 """Of the softmax at the beginning: at 1 every channel is bright everywhere, and all means are in the middle."""
-CROP = 0.9
 
 
 class BlobEncoder(Encoder):
-    """Pictures (B, To, H, W, C), uint8 or as they are, to one token a picture (B, To, 1, width), all there.
-
-    In training a batch is cut to 90 % of each side, at one random place; what is seen keeps its coordinates.
-    """
+    """Pictures (B, To, H, W, C), uint8 or as they are, to one token a picture (B, To, 1, width), all there."""
 
     def __init__(self, shape: tuple[int, ...], steps: int, width: int) -> None:
         super().__init__(shape, steps, width)
@@ -39,36 +35,20 @@ class BlobEncoder(Encoder):
         self.leave = nn.Sequential(nn.Linear(5 * BLOBS, width), nn.SiLU(), nn.Linear(width, width))
 
     def forward(self, x: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
-        """Encode; ``generator`` places the crop in training."""
+        """Encode; nothing is drawn."""
         batch = x.shape[:2]
-        x, top, left = self._cut(x.flatten(0, 1), generator)
+        x = x.flatten(0, 1).movedim(-1, 1)
         x = x / 127.5 - 1 if x.dtype == torch.uint8 else x
-        maps = self.blobs(self.net(x.movedim(-1, 1))).float() * self.sharpness
-        H, W, _ = self.shape
-        rows = _places(maps.shape[2], top, H, maps)
-        columns = _places(maps.shape[3], left, W, maps)
-        return all_there(self.leave(moments(maps, rows, columns)).reshape(*batch, 1, -1))
-
-    def _cut(self, x: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor, Tensor]:
-        """Pictures (N, H, W, C) as they are used, and the row and column [pixels] at which they begin."""
-        if not self.training:
-            return x, torch.zeros(()), torch.zeros(())
-        sizes = [round(CROP * side) for side in self.shape[:2]]
-        device = x.device if generator is None else generator.device
-        first = [
-            torch.randint(side - size + 1, (), generator=generator, device=device)
-            for side, size in zip(self.shape, sizes, strict=False)
-        ]
-        top, left = (int(n) for n in first)
-        return x[:, top : top + sizes[0], left : left + sizes[1]], first[0], first[1]
+        maps = self.blobs(self.net(x)).float() * self.sharpness
+        return all_there(self.leave(moments(maps)).reshape(*batch, 1, -1))
 
 
-def moments(maps: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+def moments(maps: Tensor) -> Tensor:
     """Means and covariances of place under the softmax of each channel of (N, K, H, W), as (N, 5 K).
 
-    Columns, rows, then the spread of columns, of rows, and what both have in common; ``rows`` (H,) and ``columns``
-    (W,) are the places.
+    Columns, rows, then the spread of columns, of rows, and what both have in common; places are in [-1, 1].
     """
+    rows, columns = (torch.linspace(-1, 1, n, device=maps.device, dtype=maps.dtype) for n in maps.shape[2:])
     p = maps.flatten(2).softmax(-1).unflatten(-1, maps.shape[2:])
     of_columns, of_rows = p.sum(2), p.sum(3)
     x, y = (of_columns * columns).sum(-1), (of_rows * rows).sum(-1)
@@ -76,12 +56,6 @@ def moments(maps: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     xx, yy = (of_columns * dx.square()).sum(-1), (of_rows * dy.square()).sum(-1)
     xy = ((p * dx.unsqueeze(2)).sum(-1) * dy).sum(-1)
     return torch.cat([x, y, 4 * xx, 4 * yy, 4 * xy], -1)  # about one in size, as the means are
-
-
-def _places(count: int, begin: Tensor, side: int, like: Tensor) -> Tensor:
-    """Middles of patches in [-1, 1] of the whole side of ``side`` pixels, which begin at ``begin``."""
-    middles = PATCH * (torch.arange(count, device=like.device, dtype=like.dtype) + 0.5)
-    return 2 * (begin.to(middles) + middles) / side - 1
 
 
 class _Residual(nn.Module):
