@@ -173,7 +173,10 @@ class Executor:
     def _joined(self, plan: np.ndarray, first: int, rows: Sequence[int] | np.ndarray) -> np.ndarray:
         """What is left of chunks (n, T, 7 + k) that take over at step ``first``."""
         executed = np.stack([command[rows] for command in self._commands], 1)
-        return join(torch.from_numpy(plan), torch.from_numpy(executed), first, self._policy.spec.arms).numpy()
+        spec = self._policy.spec
+        return join(
+            torch.from_numpy(plan), torch.from_numpy(executed), first, spec.control_hz, spec.arms
+        ).numpy()
 
     def _predict(self, tick: int, window: Mapping[str, Any], rows: Any, generator: Any) -> np.ndarray:
         onward, how = None, self._execution

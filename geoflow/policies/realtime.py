@@ -168,7 +168,8 @@ class RealTimeBroker:
         actions, first = future.result(), tick - start
         if self._how.manner == "joined" and 0 < first < len(actions) and len(self._commands) == 2:
             executed = torch.from_numpy(np.stack(list(self._commands)))
-            left = join(torch.from_numpy(actions)[None], executed[None], first, self._policy.spec.arms)[0]
+            spec = self._policy.spec
+            left = join(torch.from_numpy(actions)[None], executed[None], first, spec.control_hz, spec.arms)[0]
             actions = np.concatenate([actions[:first], left.numpy()])
         self._plan = Plan(start, actions)
         self.delays.append(first)

@@ -94,7 +94,7 @@ def test_a_joined_chunk_goes_on_from_what_was_executed(policy):
     executed = torch.zeros(1, 2, policy.spec.action_dim)
     executed[..., 3] = 1
     executed[..., 0] = torch.tensor([5.0, 6.0])
-    expected = join(chunk, executed, 3)[0, :, 0].tolist()
+    expected = join(chunk, executed, 3, policy.spec.control_hz)[0, :, 0].tolist()
     assert actions[:7] == [0, 1, 2, 3, 4, 5, 6]
     assert actions[7:11] == pytest.approx(expected[:4])
     assert actions[7] < 20
@@ -239,7 +239,7 @@ def test_it_is_joined_however_long_it_took(policy, late):
     executed = torch.from_numpy(np.stack(acted[1 + late : 3 + late]))
     chunk = Recorder(policy).act({"tcp": np.zeros(7)}, onward=1)
     chunk[..., 0] += 100
-    expected = join(chunk[None], executed[None], late)[0, : HORIZON - 1 - late]
+    expected = join(chunk[None], executed[None], late, policy.spec.control_hz)[0, : HORIZON - 1 - late]
     np.testing.assert_allclose(np.stack(acted[3 + late :]), expected.numpy(), rtol=1e-6)
     assert acted[3 + late][0] - acted[2 + late][0] < 20
 
