@@ -11,6 +11,7 @@ from geoflow.policies.base import PolicySpec
 from geoflow.policies.checkpoint import build_policy
 from geoflow.policies.config import PolicyConfig
 from geoflow.policies.export import ChunkSampler, export
+from geoflow.policies.int8 import blocks
 from scripts.robot_loop import Robot
 
 
@@ -58,6 +59,45 @@ def test_onnx_gives_the_same_chunks_to_a_robot(demos, tmp_path, options):
 
 
 @pytest.mark.slow
+def test_int8_weights_are_smaller_and_what_they_move_is_told(demos, tmp_path):
+    """The facts say how far chunks are moved over real observations, and a robot's chunks are moved as far."""
+    torch.manual_seed(0)
+    chunks = Chunks(demos, 4)
+    policy = build_policy(PolicyConfig(width=256, depth=2, horizon=4, execute=2), PolicySpec.of(chunks))
+    policy.fit(chunks)
+    seen = chunks.sample(5).obs
+    facts = export(policy.eval(), tmp_path / "policy.onnx", 2, "int8", seen)
+    size = sum(x.numel() for x in policy.parameters())
+    assert (tmp_path / "policy.onnx").stat().st_size < 0.8 * 4 * size
+    assert facts["weights"] == "int8"
+    assert facts["moved"]["observations"] == 5
+    robot = Robot(str(tmp_path / "policy.onnx"))
+    assert robot.facts == json.loads(json.dumps(facts))
+    noise = ChunkSampler(policy, 2).noise(5, torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        exact = ChunkSampler(policy, 2)(noise, *(seen[name] for name in policy.spec.kinds))
+    ways = []
+    for i in range(5):
+        feeds = {name: seen[name][i : i + 1].numpy() for name in policy.spec.kinds}
+        found = robot.session.run(None, {"noise": noise[i : i + 1].numpy(), **feeds})[0]
+        ways.append(np.linalg.norm(found[0, :, :3] - exact[i, :, :3].numpy(), axis=-1).max())
+    assert facts["moved"]["worst_m"] == pytest.approx(max(ways), rel=1e-3)
+    assert facts["moved"]["median_m"] == pytest.approx(np.median(ways), rel=1e-3)
+    assert 1e-6 < max(ways) < 5e-3
+
+
+def test_blocks_are_as_near_as_their_steps():
+    """w = s (q - 128) up to s / 2; a block of zeros stays zero."""
+    W = np.random.default_rng(0).standard_normal((5, 96)).astype(np.float32)
+    W[2, 32:64] = 0
+    q, s = blocks(W)
+    steps = s.reshape(5, 3, 1)
+    back = (steps * (q.astype(np.float32) - 128)).reshape(5, 96)
+    assert (np.abs(back - W).reshape(5, 3, 32) <= 0.5001 * steps).all()
+    assert not back[2, 32:64].any()
+
+
+@pytest.mark.slow
 def test_torch_export(demos, tmp_path):
     facts = export(small(demos), tmp_path / "policy.pt2", nfe=1)
     assert facts["largest_difference"] < 1e-5
@@ -78,4 +118,18 @@ def test_what_cannot_be_exported(demos, tmp_path, options, name, nfe, says):
     policy = small(demos, **options)
     with pytest.raises(ValueError, match=says):
         export(policy, tmp_path / name, nfe)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("name", "weights", "says"),
+    [
+        ("policy.onnx", "int4", "one of float32, int8"),
+        ("policy.onnx", "int8", "give observations"),
+        ("policy.pt2", "int8", r"for \.onnx files"),
+    ],
+)
+def test_weights_that_cannot_be(demos, tmp_path, name, weights, says):
+    with pytest.raises(ValueError, match=says):
+        export(small(demos), tmp_path / name, 2, weights)
     assert not list(tmp_path.iterdir())
