@@ -65,9 +65,13 @@ def load_policy(folder: Path | str, device: str | torch.device = "cpu") -> Polic
             f"{weights} is missing; was the training of {path} finished? `geoflow train` resumes it."
         )
     try:
-        policy = build_policy(
-            PolicyConfig(**config["config"]["policy"]), PolicySpec.from_dict(config["spec"])
-        )
+        values = config["config"]["policy"]
+        unknown = [f"policy.{name}" for name in values if name not in PolicyConfig.__dataclass_fields__]
+        if unknown:
+            raise CheckpointError(
+                f"{path / 'config.json'} is of another version of geoflow; this one has no {', '.join(unknown)}."
+            )
+        policy = build_policy(PolicyConfig(**values), PolicySpec.from_dict(config["spec"]))
     except (KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(
             f"{path / 'config.json'} does not describe a policy of this version of geoflow ({error})."

@@ -1,5 +1,6 @@
 """What is no observation is refused in a sentence, and what a broker is not given it holds."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -92,6 +93,14 @@ def test_a_folder_of_runs_says_which_are_in_it(tmp_path):
     (tmp_path / "seed_1").mkdir()
     (tmp_path / "seed_1" / "model.safetensors").touch()
     with pytest.raises(ValueError, match=r"config.json is missing; .*, such as .*seed_1\."):
+        gf.load_policy(tmp_path)
+
+
+def test_a_checkpoint_of_another_version_names_what_is_unknown(tmp_path):
+    (tmp_path / "model.safetensors").touch()
+    config = {"config": {"policy": {"type": "flow", "drift": 2}}, "spec": {}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=r"of another version of geoflow; this one has no policy\.drift\."):
         gf.load_policy(tmp_path)
 
 
