@@ -125,7 +125,7 @@ class Flow(nn.Module):
             ValueError: x_0 that are not as many points as x_1.
         """
         with torch.no_grad():
-            drawn = x_0 is None and self.coupling is independent
+            drawn = x_0 is None and self.coupling is independent and self.prior.places_noise
             if drawn:
                 x_0 = self.prior.noise(x_1.shape[:-1], generator)
             else:

@@ -92,3 +92,28 @@ def test_what_draws_as_it_goes_is_refused(flow):
 def test_a_draw_is_its_noise_put_in_place(prior):
     drawn = prior.sample((5, 4), torch.Generator().manual_seed(0))
     assert torch.equal(prior.place(prior.noise((5, 4), torch.Generator().manual_seed(0))), drawn)
+
+
+class Still(WrappedGaussian):
+    """A prior of one's own that says how to sample, and no more."""
+
+    def sample(self, shape, generator=None):
+        return self.mean.expand(super().sample(shape, generator).shape)
+
+
+def test_a_prior_that_only_says_how_to_sample_is_sampled_so():
+    """All its starts are the mean: the loss is that of starts given there."""
+    prior = Still(SPACE, SPACE.identity())
+    assert not prior.places_noise
+    assert WrappedGaussian(SPACE).places_noise
+    assert HaarUniform(SPACE).places_noise
+    assert not RandomWalk(SPACE).places_noise
+    seen = []
+
+    def net(features, t, cond):
+        seen.append(features[t < 0.25])
+        return features.new_zeros(*features.shape[:-1], SPACE.tangent_dim)
+
+    x_1 = SPACE.identity(8, 3)
+    gf.Flow(SPACE, prior).loss(net, x_1)
+    torch.testing.assert_close(seen[0], SPACE.features(SPACE.identity(2, 3)))

@@ -23,9 +23,16 @@ class Prior(nn.Module, ABC):
     def noise(self, shape: Sequence[int], generator: Generators = None) -> Tensor:
         """All that is random of a draw, for `place` to make points of; the points themselves by default.
 
-        A compiler takes `place` and leaves randomness alone. `sample` is place(noise(...)).
+        A compiler takes `place` and leaves randomness alone.
         """
         return self.sample(shape, generator)
+
+    @property
+    def places_noise(self) -> bool:
+        """Whether `sample` is place(noise(...)): not where a subclass says anew how to sample, and no more."""
+        classes = type(self).__mro__
+        noise, sample = (next(c for c in classes if name in vars(c)) for name in ("noise", "sample"))
+        return issubclass(noise, sample)
 
     def place(self, noise: Tensor) -> Tensor:
         """Points (..., point_dim) of what `noise` drew."""

@@ -32,7 +32,7 @@ class WrappedGaussian(Prior):
         self.register_buffer("scale", torch.as_tensor(scale, dtype=self.mean.dtype).clone())
 
     def sample(self, shape: Sequence[int], generator: Generators = None) -> Tensor:
-        """Draw points of shape (*shape, point_dim); a subclass changes `noise` or `place`."""
+        """Draw points of shape (*shape, point_dim)."""
         return self.place(self.noise(shape, generator))
 
     def noise(self, shape: Sequence[int], generator: Generators = None) -> Tensor:
