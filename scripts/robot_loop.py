@@ -1,6 +1,6 @@
 """A robot's side of an exported policy: onnxruntime and numpy, nothing else.
 
-geoflow export runs/peg_se3 --out policy.onnx --nfe 4
+geoflow export runs/peg_se3 --out policy.onnx --nfe 4      # faster: --weights int8 --demos demos/peg.h5
 python scripts/robot_loop.py policy.onnx                 # against the simulated task, if it is installed
 """
 
@@ -16,7 +16,7 @@ class Robot:
 
     def __init__(self, path: str, seed: int = 0) -> None:
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
+        options.intra_op_num_threads = 1  # at batch 1 more threads only wait, and spin while they do
         self.session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         self.facts = json.loads(self.session.get_modelmeta().custom_metadata_map["geoflow"])
         self.rng = np.random.default_rng(seed)
