@@ -265,6 +265,19 @@ class Policy(nn.Module, ABC):
         states = self._act(batched, nfe, solver, generator, path=True)
         return states[:, 0] if single else states
 
+    @torch.inference_mode()
+    def estimates(self, obs: Mapping[str, Any]) -> Tensor:
+        """Poses ``policy.estimated`` (B, 2, P, 39) of observations (B, To, d), in the world and in the chunk's frame.
+
+        Raises:
+            ValueError: it estimates none.
+        """
+        if self.estimator is None:
+            raise ValueError("this policy estimates no poses: it was trained without policy.estimated.")
+        found = self._conditioned(self.batched(obs)[0])[1]
+        assert found is not None
+        return found
+
     @property
     def parameter_count(self) -> int:
         """Trained numbers."""

@@ -19,7 +19,7 @@ from geoflow.policies.encoders import VectorEncoder
 NUMBERS = 3 + 9 + 27
 """Of one pose."""
 PARTS = (slice(0, 3), slice(3, 12), slice(12, 39))
-"""Position, axes, outer products, each with one unit: what hardly moves along an axis need not be known better there."""
+"""Position, axes, outer products, each with one unit: along an axis where nothing moves, no more need be known."""
 SCALES = (0.1, 0.02)
 """Scales [m] of the saturating distances between two estimated positions."""
 

@@ -119,3 +119,14 @@ def test_an_unknown_pose_is_named(demos):
     policy = build_policy(config, PolicySpec.of(chunks))
     with pytest.raises(ValueError, match=r"policy\.estimated names 'gaol'.*goal"):
         policy.fit(chunks)
+
+
+def test_a_policy_says_what_it_estimates(policy, demos):
+    policy, chunks = policy
+    obs = chunks.sample(3).obs
+    y = policy.estimates({name: obs[name] for name in ("tcp", "gripper")})
+    assert y.shape == (3, 2, 1, NUMBERS)
+    assert y.isfinite().all()
+    blind = build_policy(replace(CONFIG, estimated=()), PolicySpec.of(chunks))
+    with pytest.raises(ValueError, match="estimates no poses"):
+        blind.estimates(obs)
