@@ -74,7 +74,7 @@ def load_policy(folder: Path | str, device: str | torch.device = "cpu") -> Polic
         policy = build_policy(PolicyConfig(**values), PolicySpec.from_dict(config["spec"]))
     except (KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(
-            f"{path / 'config.json'} does not describe a policy of this version of geoflow ({error})."
+            f"{path / 'config.json'} does not describe a geoflow policy of this version ({error})."
         ) from error
     try:
         policy.load_state_dict(load_file(weights))

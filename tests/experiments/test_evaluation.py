@@ -311,7 +311,7 @@ def test_a_folder_with_a_missing_file_is_refused(run, name):
 
 def test_a_foreign_config_is_refused(run):
     (run / "config.json").write_text(json.dumps({"model_type": "bert"}))
-    with pytest.raises(ValueError, match="does not describe a policy of this version of geoflow"):
+    with pytest.raises(ValueError, match="does not describe a geoflow policy of this version"):
         evaluate(run, TWELVE)
 
 
