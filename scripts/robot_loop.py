@@ -1,7 +1,7 @@
 """A robot's side of an exported policy: onnxruntime and numpy, nothing else.
 
 geoflow export runs/peg_se3 --out policy.onnx --nfe 4      # faster: --weights int8 --demos demos/peg.h5
-python scripts/robot_loop.py policy.onnx                 # against the simulated task, if it is installed
+python scripts/robot_loop.py policy.onnx 100             # 100 held-out scenes of the simulated task, if it is installed
 """
 
 import json
@@ -46,23 +46,26 @@ class Robot:
 
 
 def main() -> None:
-    """Play one scene of the task that the policy was trained on."""
+    """Play held-out scenes of the task that the policy was trained on, as its demonstrations were made."""
     import gymnasium
 
-    robot = Robot(sys.argv[1])
-    env = gymnasium.make(robot.facts["env_id"])
-    state = {"obs": env.reset(seed=0)[0], "info": {"is_success": False}}
+    robot, scenes = Robot(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 1
+    env = gymnasium.make(robot.facts["env_id"], **robot.facts["env_kwargs"])
+    state: dict = {}
 
     def command(action: np.ndarray) -> None:
-        if not state["info"]["is_success"]:
-            state["obs"], _, _, _, state["info"] = env.step(action)
+        if not state["over"]:
+            state["obs"], _, ended, cut, state["info"] = env.step(action)
+            state["over"] = ended or cut
 
-    robot.run(lambda: state["obs"], command, steps=200)
-    print(
-        "solved"
-        if state["info"]["is_success"]
-        else f"not solved: {state['info'].get('failure') or 'still at it'}"
-    )
+    solved = 0
+    for scene in range(scenes):
+        obs, info = env.reset(seed=1_000_000 + scene)
+        state.update(obs=obs, info=info, over=False)
+        while not state["over"]:
+            robot.run(lambda: state["obs"], command, steps=robot.facts["execute"])
+        solved += state["info"]["is_success"]
+    print(f"solved {solved} of {scenes}")
 
 
 if __name__ == "__main__":

@@ -75,6 +75,7 @@ def export(
         "execute": policy.config.execute,
         "control_hz": policy.spec.control_hz,
         "env_id": policy.spec.env_id,
+        "env_kwargs": dict(policy.spec.tasks[0].env_kwargs) if policy.spec.tasks else {},
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=path.parent) as folder, torch.no_grad():
