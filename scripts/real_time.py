@@ -220,7 +220,7 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
 
     mpl.rcParams.update({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False})
     shares = sorted({row["disturbance"] for row in rows})
-    figure = Figure(figsize=(4.2 * len(shares), 8.2), layout="constrained")
+    figure = Figure(figsize=(max(5.8, 4.2 * len(shares)), 8.2), layout="constrained")
     axes = figure.subplots(3, len(shares), squeeze=False, sharex=True, sharey="row")
     for column, share in enumerate(shares):
         here = [row for row in rows if row["disturbance"] == share]
