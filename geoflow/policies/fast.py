@@ -48,9 +48,10 @@ class Fast(ABC):
         Raises:
             ValueError: as `policy.act`; a solver that is not the policy's own; an observation is missing.
         """
+        nfe = self._nfe if nfe is None else nfe
         if onward is not None:
-            return self.policy.act(obs, nfe or self._nfe, solver, generator, onward)
-        sampler = self._sampler(self._nfe if nfe is None else nfe)
+            return self.policy.act(obs, nfe, solver, generator, onward)
+        sampler = self._sampler(nfe)
         if solver not in (None, "auto", sampler.solver):
             raise ValueError(
                 f"solver={solver!r}; this is made for {sampler.solver}. policy.act takes others."
