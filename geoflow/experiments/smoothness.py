@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 import torch
 
 from geoflow.lie import se3
+from geoflow.policies.joining import changes
 
 MEASURES = ("step_mm", "step_deg", "change_mm", "change_deg")
 
@@ -42,9 +44,10 @@ class Jumps:
         pose = torch.from_numpy(commands.astype(np.float64))
         if len(pose) < 3:
             return cls(np.zeros((0, len(MEASURES))), np.zeros((0, len(MEASURES))))
-        step = se3.compose(se3.inverse(pose[:-1]), pose[1:])
-        foreseen = se3.compose(pose[1:-1], step[:-1])
-        rows = torch.stack([*_apart(pose[1:-1], pose[2:]), *_apart(foreseen, pose[2:])], -1).numpy()
+        moved, turned = pose[2:] - pose[1:-1], se3.minus(pose[2:], pose[1:-1])
+        step = torch.stack([moved[:, :3].norm(dim=-1), turned[:, 3:].norm(dim=-1)], -1)
+        units = torch.tensor([1e3, math.degrees(1)], dtype=pose.dtype)
+        rows = torch.cat([units * step, units * changes(pose)], -1).numpy()
         new = np.asarray(taken_over, dtype=bool)
         return cls(rows[new[2:]], rows[~(new[2:] | new[1:-1])])
 
@@ -66,9 +69,3 @@ class Jumps:
             for name in ("border", "inside")
             if len(rows := getattr(self, name))
         }
-
-
-def _apart(a: torch.Tensor, b: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Distance [mm] and angle [deg] between poses (N, 7)."""
-    xi = se3.log(se3.compose(se3.inverse(a), b))
-    return 1e3 * (a[:, :3] - b[:, :3]).norm(dim=-1), torch.rad2deg(xi[:, 3:].norm(dim=-1))

@@ -49,7 +49,7 @@ def changes(poses: Tensor) -> Tensor:
     """
     before, last, now = poses[..., :-2, :], poses[..., 1:-1, :], poses[..., 2:, :]
     foreseen = se3.compose(last, se3.compose(se3.inverse(before), last))
-    turn = se3.log(se3.compose(se3.inverse(foreseen), now))[..., 3:]
+    turn = se3.minus(now, foreseen)[..., 3:]
     return torch.stack([(now - foreseen)[..., :3].norm(dim=-1), turn.norm(dim=-1)], -1)
 
 
@@ -71,12 +71,12 @@ def _joined(c: Tensor, a: Tensor, first: int, hz: float) -> Tensor:
         c = torch.cat([back, c], 1)
         first = 2
     c = c[:, first - 2 :]
-    xi = se3.log(se3.compose(se3.inverse(c[:, :2]), a))
+    xi = se3.minus(a, c[:, :2])
     left = c.shape[1] - 2
     steps = torch.arange(1, left + 1, device=c.device, dtype=c.dtype)
     # Every n at once: (n, B, steps, 7).
     q = coming_back(xi[:, None, 1], (xi[:, 1] - xi[:, 0])[:, None], steps, steps[:, None, None])
-    joined = se3.compose(c[:, 2:], se3.exp(q))
+    joined = se3.plus(c[:, 2:], q)
     whole = torch.cat([a.expand(left, -1, -1, -1), joined], 2)
     allowed = changes(c) + torch.stack([torch.full_like(c[0, 0, 0], most / hz**2) for most in ACCELERATION])
     gentle = (changes(whole) <= allowed).all(-1).all(-1)
