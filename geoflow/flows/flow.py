@@ -276,7 +276,7 @@ class Flow(nn.Module):
         inner = (horizon,) if isinstance(horizon, int) else tuple(horizon)
         if batch is None and isinstance(cond, Tensor):
             batch = cond.shape[0]
-        check_last_axis(x_0, self.space.point_dim, f"starting points of {self.space}")
+        check_last_axis(x_0, self.space.point_dim, "starting points", self.space)
         if x_0.dim() < 2 or batch not in (None, len(x_0)) or inner not in ((), x_0.shape[1:-1]):
             count = "B" if batch is None else batch
             shape = ", ".join(map(str, (count, *(inner or ("...",)), self.space.point_dim)))

@@ -52,7 +52,7 @@ class Pairs:
 
     def __post_init__(self) -> None:
         for name, x in (("x_0", self.x_0), ("x_1", self.x_1)):
-            check_last_axis(x, self.space.point_dim, f"{name} in {self.space}")
+            check_last_axis(x, self.space.point_dim, name, self.space)
         conditions = len(self.x_1) if self.cond is None else len(self.cond)
         if self.x_0.shape != self.x_1.shape or self.x_0.dim() < 2 or conditions != len(self.x_1):
             given = "" if self.cond is None else f" and {conditions} conditions"

@@ -43,7 +43,7 @@ _KEY = (1.0, 1e-18, 1e-24, 1e-30)
 
 def cross(a: Tensor, b: Tensor) -> Tensor:
     """a x b."""
-    forth, back = (_take(a, (1, 2, 0, 2, 0, 1)) * _take(b, (2, 0, 1, 1, 2, 0))).split(3)
+    forth, back = (_take(a, (1, 2, 0, 2, 0, 1)) * _take(b, (2, 0, 1, 1, 2, 0))).chunk(2)
     return forth - back
 
 
@@ -57,7 +57,7 @@ def multiply(q0: Tensor, q1: Tensor) -> Tensor:
 def columns(q: Tensor, count: int) -> Tensor:
     """The first columns of R(q), one after the other, (3 count, ...)."""
     a, b, s = zip(*_FIRST[: 3 * count], *_SECOND[: 3 * count], strict=True)
-    first, second = (_take(q, a) * _take(q, b) * _column(s, q)).split(3 * count)
+    first, second = (_take(q, a) * _take(q, b) * _column(s, q)).chunk(2)
     return first + second + _column([1.0, 0, 0, 0, 1, 0, 0, 0, 1][: 3 * count], q)
 
 

@@ -70,8 +70,8 @@ def short_way(w: Tensor, u: Tensor) -> Tensor:
     """
     if torch.compiler.is_exporting():
         return few.short_way(torch.cat((w, u)))
-    key = torch.add(w, u[0], alpha=1e-18).add(u[1], alpha=1e-24).add(u[2], alpha=1e-30)
-    return torch.sign(key)
+    u0, u1, u2 = u.chunk(3)
+    return torch.sign(torch.add(w, u0, alpha=1e-18).add(u1, alpha=1e-24).add(u2, alpha=1e-30))
 
 
 def half_angle(w: Tensor, n2: Tensor) -> tuple[Tensor, Tensor]:
@@ -102,5 +102,5 @@ def exp_weights(s: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     half = 0.5 * r
     cos, h = half.cos(), half.sin() / r
     far = torch.cat((cos, h, (1 - 2 * (h * cos)) / safe))
-    cos, h, e = torch.where(s <= series.X_MAX, near, far).split(1)
+    cos, h, e = torch.where(s <= series.X_MAX, near, far).chunk(3)
     return cos, h, e

@@ -26,7 +26,7 @@ def weights(w: Tensor, share: float) -> tuple[Tensor, ...]:
     sin(r phi) / s,   sin(t phi) / s,   sin(t phi) cos(r phi) / s,
     ((t - r) s - sin((t - r) phi)) / (2 s^3),   sin(r phi) sin(t phi) / s^2.
     """
-    return _rows(share, w.dtype)(w - 0.5).split(1)
+    return _rows(share, w.dtype)(w - 0.5).chunk(5)
 
 
 @lru_cache(maxsize=1024)

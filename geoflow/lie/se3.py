@@ -303,19 +303,19 @@ def _join(p: Tensor, q: Tensor) -> Tensor:
 
 def _parts(x: Tensor) -> Components:
     """(p, w, u) of component-first poses (7, ...)."""
-    p, w, u = x.split((3, 1, 3))
+    p, w, u = x.split_with_sizes((3, 1, 3))
     return p, w, u
 
 
 def _exp(xi: Tensor) -> Components:
-    return _exp_of(*xi.split((3, 3)))
+    return _exp_of(*xi.chunk(2))
 
 
 def _exp_of(v: Tensor, omega: Tensor) -> Components:
     cos, h, e = quaternion.exp_weights(quaternion.dot(omega, omega))
-    along = e * quaternion.dot(omega, v)
-    p = (2 * h * cos) * v + along * omega + (2 * h * h) * quaternion.cross(omega, v)
-    return p, cos, h * omega
+    twice = h + h
+    p = torch.addcmul((twice * cos) * v, e * quaternion.dot(omega, v), omega)
+    return torch.addcmul(p, twice * h, quaternion.cross(omega, v)), cos, h * omega
 
 
 def _compose(x_0: Components, x_1: Components) -> Components:
@@ -339,8 +339,9 @@ def _between(x: Tensor, y: Components, t: float) -> tuple[Tensor, Tensor]:
     sign = quaternion.short_way(w, u)
     u = sign * u
     a, b, ahead, bend, aside = share_weights(sign * w, t)
-    p_t = p0 + ahead * d + (bend * quaternion.dot(u, d)) * u - aside * quaternion.cross(u, d)
-    return p_t, a * x[3:] + (sign * b) * torch.cat((w1, u1))
+    p_t = torch.addcmul(torch.addcmul(p0, ahead, d), bend * quaternion.dot(u, d), u)
+    p_t = torch.addcmul(p_t, aside, quaternion.cross(u, d), value=-1)
+    return p_t, torch.addcmul(a * x[3:], sign * b, torch.cat((w1, u1)))
 
 
 def _log(x: Components) -> tuple[Tensor, Tensor]:

@@ -325,7 +325,7 @@ def polynomials(names: tuple[str, ...], x: Tensor) -> tuple[Tensor, ...]:
     double = x.dtype == torch.float64
     if torch.compiler.is_compiling() and not torch.compiler.is_exporting():
         return tuple(_horner(_TABLES[name][double], x) for name in names)
-    return _named(names, double)(x).split(1)
+    return _named(names, double)(x).chunk(len(names))
 
 
 def evaluate(names: tuple[str, ...], xs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:

@@ -242,7 +242,7 @@ def to_euler(q: Tensor, order: str = "xyz") -> Tensor:
 
 def _parts(x: Tensor) -> tuple[Tensor, Tensor]:
     """(w, u) of component-first quaternions (4, ...)."""
-    w, u = x.split((1, 3))
+    w, u = x.split_with_sizes((1, 3))
     return w, u
 
 

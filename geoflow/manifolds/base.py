@@ -147,20 +147,22 @@ class Manifold(ABC):
 
     def check(self, x: Tensor) -> Tensor:
         """x itself, or a sentence about what is wrong with its shape, dtype or values. Waits for the device."""
-        check_last_axis(x, self.point_dim, f"points of {self}")
+        check_last_axis(x, self.point_dim, "points", self)
         if not bool(torch.isfinite(x).all()):
             raise ValueError(f"expected finite points of {self}; got NaN or Inf among {tuple(x.shape)}.")
         return x
 
 
-def check_last_axis(x: Tensor, size: int, what: str) -> None:
-    """Raise unless x is a floating tensor whose last axis holds ``size`` numbers."""
+def check_last_axis(x: Tensor, size: int, what: str, space: object) -> None:
+    """Raise unless x, ``what`` of ``space``, is a floating tensor whose last axis holds ``size`` numbers."""
+    if isinstance(x, Tensor) and x.is_floating_point() and x.ndim and x.shape[-1] == size:
+        return  # before any sentence is made: this runs at every step
+    what = f"{what} of {space}"
     if not isinstance(x, Tensor):
         raise TypeError(f"expected {what} as a torch.Tensor; got {type(x).__name__}. Use torch.as_tensor.")
     if not x.is_floating_point():
         raise TypeError(f"expected {what} of a floating dtype; got {x.dtype}. Convert with x.float().")
-    if x.ndim == 0 or x.shape[-1] != size:
-        raise ValueError(f"expected {what}, last axis {size}; got shape {tuple(x.shape)}.")
+    raise ValueError(f"expected {what}, last axis {size}; got shape {tuple(x.shape)}.")
 
 
 def check_unit(q: Tensor, space: str) -> None:

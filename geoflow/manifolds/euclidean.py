@@ -46,21 +46,21 @@ class Euclidean(Manifold):
 
     def exp(self, x: Tensor, v: Tensor) -> Tensor:
         """x + v."""
-        check_last_axis(x, self.n, f"points of {self}")
-        check_last_axis(v, self.n, f"tangents of {self}")
+        check_last_axis(x, self.n, "points", self)
+        check_last_axis(v, self.n, "tangents", self)
         return x + v
 
     def log(self, x: Tensor, y: Tensor) -> Tensor:
         """y - x."""
-        check_last_axis(x, self.n, f"points of {self}")
-        check_last_axis(y, self.n, f"points of {self}")
+        check_last_axis(x, self.n, "points", self)
+        check_last_axis(y, self.n, "points", self)
         return y - x
 
     def approach(self, x: Tensor, c: Tensor, v: Tensor, share: float | Tensor) -> Tensor:
         """x + share (c + v - x)."""
-        check_last_axis(x, self.n, f"points of {self}")
-        check_last_axis(v, self.n, f"tangents of {self}")
-        return x + share * (c + v - x)
+        check_last_axis(x, self.n, "points", self)
+        check_last_axis(v, self.n, "tangents", self)
+        return torch.lerp(x, c + v, share)
 
     def bracket(self, v: Tensor, w: Tensor) -> Tensor:
         """0: translations commute."""
@@ -90,13 +90,13 @@ class Euclidean(Manifold):
 
     def squared_distances(self, x: Tensor, y: Tensor) -> Tensor:
         """|x_i|^2 + |y_j|^2 - 2 x_i . y_j, over scale^2, of all pairs."""
-        check_last_axis(x, self.n, f"points of {self}")
-        check_last_axis(y, self.n, f"points of {self}")
+        check_last_axis(x, self.n, "points", self)
+        check_last_axis(y, self.n, "points", self)
         return squared_gaps(x, y) / self.scale**2
 
     def project(self, x: Tensor) -> Tensor:
         """x: every n numbers are a point."""
-        check_last_axis(x, self.n, f"points of {self}")
+        check_last_axis(x, self.n, "points", self)
         return x
 
     def identity(

@@ -56,8 +56,8 @@ class Product(Manifold):
         return self._split(f, [factor.feature_dim for factor in self.factors], "features")
 
     def _split(self, x: Tensor, sizes: Sequence[int], what: str) -> tuple[Tensor, ...]:
-        check_last_axis(x, sum(sizes), f"{what} of {self}")
-        return x.split(list(sizes), dim=-1)
+        check_last_axis(x, sum(sizes), what, self)
+        return x.split_with_sizes(sizes, dim=-1)
 
     def exp(self, x: Tensor, v: Tensor) -> Tensor:
         """Each factor's exp."""

@@ -97,8 +97,8 @@ class SE3(Manifold):
         p and the axis a of the turn from x_i to y_j in world axes, where their product is bilinear in what
         belongs to x_i and what belongs to y_j: three matrix products and no logarithm of a pose.
         """
-        check_last_axis(x, 7, f"points of {self}")
-        check_last_axis(y, 7, f"points of {self}")
+        check_last_axis(x, 7, "points", self)
+        check_last_axis(y, 7, "points", self)
         origin = y[..., :3].mean(-2, keepdim=True)
         (p, q), (r, s) = x.split([3, 4], dim=-1), y.split([3, 4], dim=-1)
         p, r = p - origin, r - origin

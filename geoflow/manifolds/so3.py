@@ -108,8 +108,8 @@ class SO3(Manifold):
 
 def half_turns(q: Tensor, r: Tensor) -> tuple[Tensor, Tensor]:
     """((theta/2)^2, sin^2(theta/2)), each (..., n, m), of all pairs of rotations."""
-    check_last_axis(q, 4, "rotations of SO3()")
-    check_last_axis(r, 4, "rotations of SO3()")
+    check_last_axis(q, 4, "rotations", "SO3()")
+    check_last_axis(r, 4, "rotations", "SO3()")
     cosine = matrices.matmul(q, r.mT).abs()
     # Just below 1 the ratio of the two is still 1; at 1 it would be 0/0.
     cosine = cosine.clamp(max=1 - torch.finfo(cosine.dtype).eps)

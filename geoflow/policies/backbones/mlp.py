@@ -6,15 +6,29 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import linear, silu
 
 from geoflow.policies.backbones.time import TimeEmbedding
 
 
 @dataclass(frozen=True)
 class Entered:
-    """What time and condition add to the first layer, (B, width)."""
+    """The first layer W x + b of what changes from step to step: W (width, T inputs), and b (B, width) of the rest."""
 
-    offset: Tensor
+    W: Tensor
+    b: Tensor
+
+
+class Residual(nn.Sequential):
+    """x + W_2 silu(W_1 norm(x))."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__(nn.LayerNorm(width), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
+
+    def forward(self, input: Tensor) -> Tensor:
+        """In one line: the loop of a Sequential would be 3 % of a chunk at batch 1."""
+        norm, inner, _, outer = self
+        return input + outer(silu(inner(norm(input))))
 
 
 class ResidualMLP(nn.Module):
@@ -31,27 +45,24 @@ class ResidualMLP(nn.Module):
         self._shape = (horizon, outputs)
         self.time = TimeEmbedding(64, times)
         self.enter = nn.Linear(horizon * inputs + 64 + cond, width)
-        self.blocks = nn.ModuleList(
-            nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
-            for _ in range(depth)
-        )
+        self.blocks = nn.ModuleList(Residual(width) for _ in range(depth))
         self.leave = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, horizon * outputs))
 
     def ready(self, cond: Tensor, times: Tensor) -> list[Entered]:
         """What `forward` takes in place of ``cond`` (B, C) at each of ``times`` (K,), or (K, 2) for two times."""
         W, tell = self.enter.weight, self.enter.in_features - cond.shape[1]
-        of_cond = nn.functional.linear(cond, W[:, tell:], self.enter.bias)
-        of_times = nn.functional.linear(self.time(times), W[:, tell - 64 : tell])
-        return [Entered(of_cond + row) for row in of_times]
+        of_chunk = W[:, : tell - 64].contiguous()  # read once a step, in one piece
+        of_cond = linear(cond, W[:, tell:], self.enter.bias)
+        of_times = linear(self.time(times), W[:, tell - 64 : tell])
+        return [Entered(of_chunk, of_cond + row) for row in of_times]
 
     def forward(self, features: Tensor, t: Tensor, cond: Tensor | Entered) -> Tensor:
         """Predict."""
         features = features.flatten(1)
         if isinstance(cond, Entered):
-            W = self.enter.weight[:, : features.shape[1]]
-            x = torch.addmm(cond.offset, features, W.t())
+            x = torch.addmm(cond.b, features, cond.W.t())
         else:
             x = self.enter(torch.cat([features, self.time(t), cond], -1))
         for block in self.blocks:
-            x = x + block(x)
+            x = block(x)
         return self.leave(x).unflatten(-1, self._shape)
