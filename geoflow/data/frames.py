@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -16,19 +18,20 @@ def into_frame(T_wr: Tensor, actions: Tensor) -> Tensor:
         T_wr: Pose of each arm's frame in the world, side by side, shape (..., 7 n), broadcast against the actions.
         actions: Poses with extras, shape (..., 7 n + k).
     """
-    return _each(se3.inverse(T_wr.unflatten(-1, (-1, 7))), actions)
+    return _each(se3.between, T_wr, actions)
 
 
 def out_of_frame(T_wr: Tensor, actions: Tensor) -> Tensor:
     """The inverse of `into_frame`: actions (..., 7 n + k) of the frames r, in the world."""
-    return _each(T_wr.unflatten(-1, (-1, 7)), actions)
+    return _each(se3.compose, T_wr, actions)
 
 
-def _each(T_ab: Tensor, actions: Tensor) -> Tensor:
-    """Actions (..., 7 n + k) whose poses T_bc are told as T_ac; T_ab is (..., n, 7)."""
-    arms = T_ab.shape[-2]
+def _each(move: Callable[[Tensor, Tensor], Tensor], T_wr: Tensor, actions: Tensor) -> Tensor:
+    """Actions (..., 7 n + k) with each pose moved by its arm's frame, T_wr (..., 7 n)."""
+    T_wr = T_wr.unflatten(-1, (-1, 7))
+    arms = T_wr.shape[-2]
     poses, extras = actions[..., : 7 * arms], actions[..., 7 * arms :]
-    return torch.cat([se3.compose(T_ab, poses.unflatten(-1, (arms, 7))).flatten(-2), extras], -1)
+    return torch.cat([move(T_wr, poses.unflatten(-1, (arms, 7))).flatten(-2), extras], -1)
 
 
 FINE_POSITIONS = (0.1, 0.02, 0.004)
@@ -45,8 +48,8 @@ def pose_features(T: Tensor) -> Tensor:
     """
     rotation, position = SO3().features(T[..., 3:7]), T[..., :3]
     omega = so3.log(T[..., 3:7])
-    fine = [torch.tanh(position / s) for s in FINE_POSITIONS] + [torch.tanh(omega / s) for s in FINE_ANGLES]
-    return torch.cat([position, rotation, *fine], -1)
+    fine = [position / s for s in FINE_POSITIONS] + [omega / s for s in FINE_ANGLES]
+    return torch.cat([position, rotation, torch.tanh(torch.cat(fine, -1))], -1)
 
 
 def height_and_up(T_wa: Tensor) -> Tensor:

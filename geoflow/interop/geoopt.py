@@ -233,7 +233,7 @@ def _body(block: _Block, q: Tensor | None, u: Tensor) -> Tensor:
         return u
     if block.kind == "turned":
         return so3.act(so3.inverse(q), u)
-    return 2 * so3.compose(so3.inverse(q), u)[..., 1:]
+    return 2 * so3.between(q, u)[..., 1:]
 
 
 def _pulled_back(block: _Block, q: Tensor | None, gradient: Tensor) -> Tensor:

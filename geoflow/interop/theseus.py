@@ -138,7 +138,7 @@ def chunk_to_joints(
         (reached,) = forward_kinematics(joints.flatten(0, -2))
         pose = se3.from_rotation_translation(reached[..., :3], reached[..., 3])
         goal = target.unflatten(-1, (horizon, 7))
-        error = se3.log(se3.compose(se3.inverse(goal), pose.reshape(goal.shape))) * units
+        error = se3.minus(pose.reshape(goal.shape), goal) * units
         moved = joints - torch.cat([before.unsqueeze(-2), joints[..., :-1, :]], dim=-2)
         beyond = torch.relu(lower - joints) + torch.relu(joints - upper)
         return torch.cat([error.flatten(-2), weight * moved.flatten(-2), beyond.flatten(-2)], dim=-1)
@@ -181,7 +181,7 @@ def _solve(
 
 def _steps(x: Tensor) -> Tensor:
     """Body twists from each pose to the next, (..., T - 1, 6)."""
-    return se3.log(se3.compose(se3.inverse(x[..., :-1, :]), x[..., 1:, :]))
+    return se3.minus(x[..., 1:, :], x[..., :-1, :])
 
 
 def _units(length: float, like: Tensor) -> Tensor:

@@ -98,7 +98,7 @@ class IGSO3(Density):
 
         Uses E[trace R] = 3 exp(-sigma^2), which holds at every width (the first character decays so).
         """
-        u = so3.compose(so3.inverse(mean), q)[..., 1:]
+        u = so3.between(mean, q)[..., 1:]
         spread = 4 / 3 * (u * u).sum(-1).mean()
         if not bool((spread > 0) & (spread < 1)):
             raise ValueError(
@@ -114,12 +114,12 @@ class IGSO3(Density):
 
     def log_prob(self, x: Tensor) -> Tensor:
         """log f(theta) - log(8 pi^2), theta the angle between x and the mean."""
-        omega = so3.log(so3.compose(so3.inverse(self.mean), x))
+        omega = so3.minus(x, self.mean)
         return _log_heat_kernel((omega * omega).sum(-1), self.sigma) - LOG_VOLUME
 
     def score(self, x: Tensor) -> Tensor:
         """Gradient (..., 3) of log_prob along body rotations: d/d delta of log_prob(x Exp(delta)) at 0."""
-        omega = so3.log(so3.compose(so3.inverse(self.mean), x))
+        omega = so3.minus(x, self.mean)
         squared = (omega * omega).sum(-1)
         squared, sigma = torch.broadcast_tensors(squared, self.sigma)
         ones = torch.ones_like(squared)
@@ -267,10 +267,10 @@ class WrappedGaussian(Density):
     def log_prob(self, x: Tensor) -> Tensor:
         """log sum_k N(xi_k; covariance) / |det J_r(xi_k)|."""
         if self.group == "SO3":
-            omega = so3.log(so3.compose(so3.inverse(self.mean), x))
+            omega = so3.minus(x, self.mean)
             xi, p, power = omega, None, 2
         else:
-            relative = se3.compose(se3.inverse(self.mean), x)
+            relative = se3.between(self.mean, x)
             xi, p, power = se3.log(relative), relative[..., :3], 4
             omega = xi[..., 3:]
         squared = (omega * omega).sum(-1)

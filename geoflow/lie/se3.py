@@ -80,7 +80,7 @@ def approach(x: Tensor, c: Tensor, xi: Tensor, share: float | Tensor) -> Tensor:
     if compiled or isinstance(share, Tensor):  # one compiled function then serves every share
         return geodesic(x, plus(c, xi), share)[0]
     (a, b, d), dtype = enter((x, "poses"), (c, "poses"), (xi, "twists"))
-    return leave(dtype, *_between(a, _compose(_parts(b), _exp(d)), share))
+    return leave(dtype, *_along(a, _compose(_parts(b), _exp(d)), share))
 
 
 def compose(x_0: Tensor, x_1: Tensor) -> Tensor:
@@ -94,6 +94,12 @@ def inverse(x: Tensor) -> Tensor:
     (c,), dtype = enter((x, "poses"))
     p, w, u = _parts(c)
     return leave(dtype, -quaternion.rotate(-w, u, p), w, -u)
+
+
+def between(x_0: Tensor, x_1: Tensor) -> Tensor:
+    """x_0^-1 x_1 (..., 7) in one pass, x_1 as seen from x_0: T_bc = between(T_ab, T_ac)."""
+    (a, b), dtype = enter((x_0, "poses"), (x_1, "poses"))
+    return leave(dtype, *_relative(_parts(a), _parts(b)))
 
 
 def act(x: Tensor, points: Tensor) -> Tensor:
@@ -331,7 +337,7 @@ def _relative(x: Components, y: Components) -> Components:
     return quaternion.rotate(-w0, u0, p1 - p0), w, u
 
 
-def _between(x: Tensor, y: Components, t: float) -> tuple[Tensor, Tensor]:
+def _along(x: Tensor, y: Components, t: float) -> tuple[Tensor, Tensor]:
     """Position and quaternion of the screw from x (7, ...) to y at t, 0 to 1: `geodesic` with weights for this t."""
     (p0, w0, u0), (p1, w1, u1) = _parts(x), y
     d = p1 - p0

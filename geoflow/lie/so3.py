@@ -68,6 +68,13 @@ def inverse(q: Tensor) -> Tensor:
     return torch.cat([q[..., :1], -q[..., 1:]], dim=-1)
 
 
+def between(q_0: Tensor, q_1: Tensor) -> Tensor:
+    """q_0^-1 q_1 (..., 4) in one pass, q_1 as seen from q_0."""
+    (x, y), dtype = enter((q_0, "rotations"), (q_1, "rotations"))
+    w0, u0 = _parts(x)
+    return leave(dtype, *quaternion.multiply(w0, -u0, *_parts(y)))
+
+
 def act(q: Tensor, points: Tensor) -> Tensor:
     """R(q) a for points a (..., 3)."""
     (x, a), dtype = enter((q, "rotations"), (points, "points"))

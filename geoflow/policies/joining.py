@@ -48,7 +48,7 @@ def changes(poses: Tensor) -> Tensor:
     The position and the rotation that separate c_k from c_(k-1) (c_(k-2)^-1 c_(k-1)).
     """
     before, last, now = poses[..., :-2, :], poses[..., 1:-1, :], poses[..., 2:, :]
-    foreseen = se3.compose(last, se3.compose(se3.inverse(before), last))
+    foreseen = se3.compose(last, se3.between(before, last))
     turn = se3.minus(now, foreseen)[..., 3:]
     return torch.stack([(now - foreseen)[..., :3].norm(dim=-1), turn.norm(dim=-1)], -1)
 
@@ -67,7 +67,7 @@ def coming_back(value: Tensor, slope: Tensor, j: Tensor, n: Tensor) -> Tensor:
 def _joined(c: Tensor, a: Tensor, first: int, hz: float) -> Tensor:
     """Steps ``first`` to T of poses c (B, T, 7), going on from poses a (B, 2, 7)."""
     if first == 1:
-        back = se3.compose(c[:, :1], se3.compose(se3.inverse(c[:, 1:2]), c[:, :1]))
+        back = se3.compose(c[:, :1], se3.between(c[:, 1:2], c[:, :1]))
         c = torch.cat([back, c], 1)
         first = 2
     c = c[:, first - 2 :]

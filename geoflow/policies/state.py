@@ -55,14 +55,15 @@ class StateFeatures:
     def _views(self, obs: Mapping[str, Tensor], names: Sequence[str]) -> list[Tensor]:
         """Poses (B, 7) seen from the present pose of each of ``names``: the others, then its own past."""
         # Both T_ab and T_ba are shown: which of the two makes a task's law simple depends on the task.
+        now = {name: obs[name][:, -1] for name in self.poses}
         pairs = []
         for a in names:
-            pairs += [(a, obs[b][:, -1]) for b in self.poses if b != a]
-            pairs += [(a, past) for past in obs[a][:, :-1].unbind(1)]
+            pairs += [(now[a], now[b]) for b in self.poses if b != a]
+            pairs += [(now[a], past) for past in obs[a][:, :-1].unbind(1)]
         if not pairs:
             return []
-        T_wa, T_wb = torch.stack([obs[a][:, -1] for a, _ in pairs]), torch.stack([T for _, T in pairs])
-        return list(se3.compose(se3.inverse(T_wa), T_wb))
+        T_wa, T_wb = (torch.stack(side) for side in zip(*pairs, strict=True))
+        return list(se3.between(T_wa, T_wb))
 
 
 def _stacked(function: Callable[[Tensor], Tensor], rows: list[Tensor]) -> list[Tensor]:

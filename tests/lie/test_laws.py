@@ -68,11 +68,14 @@ def test_group_axioms(x, y, z):
 @CASES
 @given(poses, poses)
 def test_compose_multiplies_matrices(x, y):
-    """Quaternion arithmetic is the product of homogeneous matrices, and inverse their inverse."""
+    """Quaternion arithmetic is that of homogeneous matrices: product, inverse, and the z with x z = y."""
     assert matrices_close(se3.compose(x, y), se3.to_matrix(x) @ se3.to_matrix(y), size(x, y))
     R, p = se3.to_rotation_translation(x)
     assert torch.allclose(se3.act(x, y[:3]), R @ y[:3] + p, rtol=0, atol=float(1e-13 * (1 + size(x, y))))
     assert matrices_close(se3.inverse(x), torch.linalg.inv(se3.to_matrix(x)), 10 * size(x))
+    seen = torch.linalg.solve(se3.to_matrix(x), se3.to_matrix(y))
+    assert matrices_close(se3.between(x, y), seen, 10 * size(x, y))
+    assert torch.allclose(so3.to_matrix(so3.between(x[3:], y[3:])), seen[:3, :3], rtol=0, atol=1e-13)
 
 
 @CASES
