@@ -14,11 +14,8 @@ import torch
 from geoflow.manifolds import SE3, Euclidean, Product, frechet_mean
 from geoflow.policies.base import Policy
 from geoflow.policies.joining import join
-from geoflow.policies.onward import MANNERS, Onward
+from geoflow.policies.onward import GUIDED, JOINED, MANNERS, UNTOLD, Onward
 from geoflow.policies.selection import check_density, likeliest
-
-UNTOLD = ("naive", "joined")
-"""Manners in which a prediction knows nothing of the chunk that goes on meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -31,8 +28,8 @@ class Execution:
         manner: What a prediction knows of the chunk that goes on meanwhile, and how it takes over: "naive" nothing,
             so chunks may jump where they meet; "joined" nothing, but it is joined to the last two commands, and
             comes back smoothly to what it was, whatever the policy (`geoflow.policies.joining`); "guided" (real-time
-            chunking) is pulled to begin as the last one goes on; "given" has what will have been executed as its
-            beginning, which a policy learns with ``given_steps``.
+            chunking) is pulled to begin as the last one goes on; "guided+joined" both; "given" has what will have
+            been executed as its beginning, which a policy learns with ``given_steps``.
         ensemble: None, or m >= 0: the action is the mean of all predictions for the present step, weighted by
             exp(-m i) where i counts from the oldest, as in ACT (Zhao et al. 2023); poses are averaged on
             the group (Karcher mean).
@@ -68,12 +65,14 @@ class Execution:
             raise ValueError(
                 f"warm_start={self.warm_start}; expected a time in (0, 1), such as 0.5, or none."
             )
-        if self.ensemble is not None and self.manner == "joined":
+        if self.ensemble is not None and self.manner in JOINED:
             raise ValueError(
-                "ensemble with manner='joined'; a mean of chunks takes over from none: use naive."
+                f"ensemble with manner={self.manner!r}; a mean of chunks takes over from none: use naive or guided."
             )
-        if self.warm_start is not None and self.manner == "guided":
-            raise ValueError("warm_start with manner='guided'; guidance begins at noise: use naive or given.")
+        if self.warm_start is not None and self.manner in GUIDED:
+            raise ValueError(
+                f"warm_start with manner={self.manner!r}; guidance begins at noise: use naive, joined or given."
+            )
         if self.candidates < 1:
             raise ValueError(f"candidates={self.candidates}; give at least 1, and 1 to take the first.")
         if self.candidates > 1 and (self.manner not in UNTOLD or self.warm_start is not None):
@@ -162,7 +161,7 @@ class Executor:
         if self._execution.ensemble is None:
             self._plans = self._plans[len(there) - 1 :]
             start, plan = there[-1]
-            if self.taken_over and self._execution.manner == "joined" and tick > start:
+            if self.taken_over and self._execution.manner in JOINED and tick > start:
                 plan[rows, tick - start :] = self._joined(plan[rows], tick - start, rows)
             self._commands.append(plan[:, tick - start])
             return plan[rows, tick - start]
