@@ -30,13 +30,12 @@ from geoflow.experiments.proportions import Z_95
 from geoflow.experiments.training import train
 
 METHODS = {"se3_flow": "SE(3)", "euclidean_flow": "Euclidean"}
-MANNERS = ("joined", "guided+joined", "naive", "given", "guided", "ensemble")
+MANNERS = ("joined", "naive", "given", "guided", "ensemble")
 ENSEMBLE = 0.1
 COLOURS = {
     "naive": "#0072B2",
     "guided": "#D55E00",
     "joined": "#009E73",
-    "guided+joined": "#56B4E9",
     "ensemble": "#CC79A7",
     "given": "#E69F00",
 }

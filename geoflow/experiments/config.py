@@ -113,8 +113,7 @@ class EvaluateConfig:
     manner: str = "naive"
     """naive: a chunk knows nothing of the one that goes on meanwhile; joined: nor does it, but when it takes over it
     goes on from the last two commands, and comes back smoothly to what it was; guided: real-time chunking, it is
-    pulled to begin as that goes on; guided+joined: both; given: it begins as that goes on, as policy.given_steps
-    teaches."""
+    pulled to begin as that goes on; given: it begins as that goes on, as policy.given_steps teaches."""
     ensemble: float | None = None
     """m >= 0: act on the mean of all chunks that reach the present step, weighted exp(-m i), oldest first."""
     warm_start: float | None = None

@@ -27,7 +27,7 @@ from geoflow.policies.frames import Units, chunk_space, split
 from geoflow.policies.given import CHANNELS, Given, delays, mark, widened
 from geoflow.policies.intake import Intake
 from geoflow.policies.observations import Senses, StateTokens
-from geoflow.policies.onward import GUIDED, Onward
+from geoflow.policies.onward import Onward
 from geoflow.policies.spec import PolicySpec
 from geoflow.policies.state import StateFeatures
 from geoflow.policies.statistics import ChunkStatistics, unit_of_length
@@ -203,7 +203,7 @@ class Policy(nn.Module, ABC):
         """
         batched, single = self.batched(obs)
         # Going on with a chunk takes the network's gradient with respect to its input, which inference mode forbids.
-        guided = onward is not None and onward.manner in GUIDED
+        guided = onward is not None and onward.manner == "guided"
         with torch.no_grad() if guided else torch.inference_mode():
             chunk = self._act(batched, nfe, solver, generator, path=False, onward=onward)
         return chunk[0 if single else slice(None)]
@@ -224,14 +224,14 @@ class Policy(nn.Module, ABC):
 
     def check_manner(self, manner: str, delay: int = 0, warm_start: float | None = None) -> None:
         """Raise ValueError where the policy cannot be executed so; see `Onward`."""
-        if manner in GUIDED:
+        if manner == "guided":
             self.check_onward()
             check_takes(type(self).sample_chunk, "goal")
         most = self.config.given_steps
         if manner == "given" and not most:
             raise ValueError(
                 "this policy was not trained to go on with given steps: train it with policy.given_steps, or use the "
-                "manner naive, joined, guided or guided+joined."
+                "manner naive, joined or guided."
             )
         if manner == "given" and delay > most:
             raise ValueError(
@@ -509,7 +509,7 @@ class Policy(nn.Module, ABC):
         weights = soft_mask(T, onward.delay, known).to(actions)
         x = self.to_space(obs, torch.cat([actions, actions[:, -1:].expand(-1, T - known, -1)], dim=1))
         what: dict[str, Any] = {}
-        if onward.manner in GUIDED:
+        if onward.manner == "guided":
             what["goal"] = x, weights
         if onward.manner == "given":
             mask = torch.arange(T, device=x.device) < onward.delay

@@ -14,7 +14,7 @@ import torch
 from geoflow.manifolds import SE3, Euclidean, Product, frechet_mean
 from geoflow.policies.base import Policy
 from geoflow.policies.joining import join
-from geoflow.policies.onward import GUIDED, JOINED, MANNERS, UNTOLD, Onward
+from geoflow.policies.onward import MANNERS, UNTOLD, Onward
 from geoflow.policies.selection import check_density, likeliest
 
 
@@ -28,8 +28,8 @@ class Execution:
         manner: What a prediction knows of the chunk that goes on meanwhile, and how it takes over: "naive" nothing,
             so chunks may jump where they meet; "joined" nothing, but it is joined to the last two commands, and
             comes back smoothly to what it was, whatever the policy (`geoflow.policies.joining`); "guided" (real-time
-            chunking) is pulled to begin as the last one goes on; "guided+joined" both; "given" has what will have
-            been executed as its beginning, which a policy learns with ``given_steps``.
+            chunking) is pulled to begin as the last one goes on; "given" has what will have been executed as its
+            beginning, which a policy learns with ``given_steps``.
         ensemble: None, or m >= 0: the action is the mean of all predictions for the present step, weighted by
             exp(-m i) where i counts from the oldest, as in ACT (Zhao et al. 2023); poses are averaged on
             the group (Karcher mean).
@@ -65,13 +65,13 @@ class Execution:
             raise ValueError(
                 f"warm_start={self.warm_start}; expected a time in (0, 1), such as 0.5, or none."
             )
-        if self.ensemble is not None and self.manner in JOINED:
+        if self.ensemble is not None and self.manner == "joined":
             raise ValueError(
-                f"ensemble with manner={self.manner!r}; a mean of chunks takes over from none: use naive or guided."
+                "ensemble with manner='joined'; a mean of chunks takes over from none: use naive."
             )
-        if self.warm_start is not None and self.manner in GUIDED:
+        if self.warm_start is not None and self.manner == "guided":
             raise ValueError(
-                f"warm_start with manner={self.manner!r}; guidance begins at noise: use naive, joined or given."
+                "warm_start with manner='guided'; guidance begins at noise: use naive, joined or given."
             )
         if self.candidates < 1:
             raise ValueError(f"candidates={self.candidates}; give at least 1, and 1 to take the first.")
@@ -161,7 +161,7 @@ class Executor:
         if self._execution.ensemble is None:
             self._plans = self._plans[len(there) - 1 :]
             start, plan = there[-1]
-            if self.taken_over and self._execution.manner in JOINED and tick > start:
+            if self.taken_over and self._execution.manner == "joined" and tick > start:
                 plan[rows, tick - start :] = self._joined(plan[rows], tick - start, rows)
             self._commands.append(plan[:, tick - start])
             return plan[rows, tick - start]

@@ -9,14 +9,10 @@ from torch import Tensor
 Goal = tuple[Tensor, Tensor]
 """Points (B, T, point_dim) that a chunk should go on with, and the weight (T,) of each step."""
 
-MANNERS = ("naive", "joined", "guided", "guided+joined", "given")
+MANNERS = ("naive", "joined", "guided", "given")
 """How chunks follow one another while the robot moves; see `geoflow.policies.execution.Execution`."""
 UNTOLD = ("naive", "joined")
 """Manners in which a prediction knows nothing of the chunk that goes on meanwhile."""
-GUIDED = ("guided", "guided+joined")
-"""Manners in which it is pulled towards that chunk."""
-JOINED = ("joined", "guided+joined")
-"""Manners in which it is joined to what was executed when it takes over."""
 
 
 @dataclass(frozen=True)
@@ -26,8 +22,8 @@ class Onward:
     Attributes:
         actions: What is left of it from now on, world frame, shape (n, 7 + k) or (B, n, 7 + k), n up to the horizon.
         delay: Steps of it that will have been executed when the next chunk is there, 0 to n.
-        manner: How the next goes on: "guided" and "guided+joined" are pulled towards it, the nearer a step the more;
-            "given" has its first ``delay`` steps as they are, for a policy that was trained so; "naive" does not.
+        manner: How the next goes on: "guided" is pulled towards it, the nearer a step the more; "given" has its
+            first ``delay`` steps as they are, for a policy that was trained so; "naive" does not.
         warm_start: None, or the time t_0 at which sampling begins, from this chunk with as much noise as there is
             then. What it does not reach is taken to stay where it ends.
 

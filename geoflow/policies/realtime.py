@@ -18,7 +18,7 @@ from geoflow.policies.base import Policy
 from geoflow.policies.chunking import ObservationHistory
 from geoflow.policies.execution import Execution
 from geoflow.policies.joining import join
-from geoflow.policies.onward import JOINED, UNTOLD, Onward
+from geoflow.policies.onward import UNTOLD, Onward
 
 REMEMBERED = 10
 """Delays from which the next one is foreseen, as their largest (Black et al. 2025)."""
@@ -39,14 +39,14 @@ class RealTimeBroker:
             broker.run(robot.observe, robot.command, steps=400)
 
     The first chunk is waited for. Afterwards a prediction begins ``execute`` ticks after the last one began, or
-    when that is there; until it is there the last chunk goes on. With "guided", "guided+joined" or "given"
-    (real-time chunking) the prediction is told what is being executed, and for how many steps it will be: the largest
-    of the last delays; "given", for policies trained with ``given_steps``, costs no more than "naive".
+    when that is there; until it is there the last chunk goes on. With "guided" or "given" (real-time chunking)
+    the prediction is told what is being executed, and for how many steps it will be: the largest of the last
+    delays; "given", for policies trained with ``given_steps``, costs no more than "naive".
 
     Args:
         policy: The policy.
         execute: Ticks from one prediction to the next, at least; the policy's own by default.
-        manner: "joined" (the default), "guided", "guided+joined", "given" or "naive", as in `Execution`.
+        manner: "joined" (the default), "guided", "given" or "naive", as in `Execution`.
         warm_start: As in `Execution`.
         nfe: Network evaluations a chunk; the policy's own by default.
         solver: The policy's own by default.
@@ -167,7 +167,7 @@ class RealTimeBroker:
         assert self._pending is not None
         (start, future), self._pending = self._pending, None
         actions, first = future.result(), tick - start
-        if self._how.manner in JOINED and 0 < first < len(actions) and len(self._commands) == 2:
+        if self._how.manner == "joined" and 0 < first < len(actions) and len(self._commands) == 2:
             executed = torch.from_numpy(np.stack(list(self._commands)))
             spec = self._policy.spec
             left = join(torch.from_numpy(actions)[None], executed[None], first, spec.control_hz, spec.arms)[0]

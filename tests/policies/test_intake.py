@@ -148,7 +148,7 @@ def test_steps_are_whole_and_manners_known():
     for options in ({"execute": 1.5}, {"execute": 4, "delay": 0.5}, {"execute": 4, "candidates": "2"}):
         with pytest.raises(ValueError, match="expected a whole number"):
             Execution(**options)
-    with pytest.raises(ValueError, match="manner='fast'; it is one of naive, joined, guided"):
+    with pytest.raises(ValueError, match="manner='fast'; it is one of naive, joined, guided, given"):
         Onward(torch.zeros(4, 8), 2, "fast")
 
 
