@@ -62,6 +62,15 @@ class CameraSensors:
         self.kinds = {name: POINTS if name == POINTS else "image" for name in self.spaces}
         self._renderer: mujoco.Renderer | None = None
 
+    @property
+    def places(self) -> dict[str, list[float]]:
+        """Picture -> where its camera is on its body (x y z qw qx qy qz) and its vertical field of view [degrees]."""
+        stands = {}
+        for name in self.cameras:
+            camera = self.model.camera(name)
+            stands[name] = [*camera.pos.tolist(), *camera.quat.tolist(), float(camera.fovy[0])]
+        return {name: stands[name.rpartition("_")[0]] for name, kind in self.kinds.items() if kind == "image"}
+
     def observe(self, data: mujoco.MjData) -> dict[str, NDArray[np.generic]]:
         """The observations of `spaces` by name."""
         if self._renderer is None:

@@ -77,6 +77,8 @@ class Meta:
         attempts: Episodes run.
         failures: Kind -> how many of the attempts failed so; they are not in the file.
         arms: Poses in an action.
+        cameras: Picture -> where its camera is on what carries it (x y z qw qx qy qz) and its vertical field of view
+            [degrees], where that is known.
     """
 
     env_id: str
@@ -88,6 +90,7 @@ class Meta:
     attempts: int = 0
     failures: Mapping[str, int] = field(default_factory=dict)
     arms: int = 1
+    cameras: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
     def expect(
         self,

@@ -26,7 +26,7 @@ from geoflow.data.atomic import write_text
 from geoflow.data.demonstrations import DemonstrationError, Demonstrations, Episode, Meta, write
 from geoflow.experiments.config import CollectConfig, EnvConfig, EvaluateConfig
 from geoflow.experiments.disturbance import Disturbance
-from geoflow.experiments.environments import arms_of, make_env, require_expert
+from geoflow.experiments.environments import arms_of, cameras_of, make_env, require_expert
 from geoflow.experiments.processes import processes
 from geoflow.experiments.progress import bar
 from geoflow.experiments.provenance import cores, versions, write_provenance
@@ -250,6 +250,7 @@ def _check(task: _Task, config: CollectConfig) -> Meta:
             versions=versions(),
             settings=settings | {"episodes": config.episodes},
             arms=arms_of(env),
+            cameras=cameras_of(env),
         )
     finally:
         env.close()

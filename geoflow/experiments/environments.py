@@ -58,6 +58,11 @@ def arms_of(env: gym.Env) -> int:
     return int(getattr(env.unwrapped, "arms", 1))
 
 
+def cameras_of(env: gym.Env) -> dict[str, list[float]]:
+    """Where an env's cameras are, as `Meta.cameras` has it: its attribute ``cameras``, or nothing."""
+    return dict(getattr(env.unwrapped, "cameras", {}))
+
+
 def knob(env: gym.Env, kwargs: Mapping[str, Any], name: str) -> Any:
     """What an env made with ``kwargs`` has for an argument of its class, its default included; None where it has none.
 

@@ -14,7 +14,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from geoflow.experiments.config import EnvConfig
 from geoflow.experiments.disturbance import Disturbance
-from geoflow.experiments.environments import arms_of, knob, make_env
+from geoflow.experiments.environments import arms_of, cameras_of, knob, make_env
 from geoflow.experiments.smoothness import Jumps
 from geoflow.policies.base import Policy
 from geoflow.policies.execution import Execution, Executor
@@ -24,6 +24,9 @@ BLOCK = 10
 
 UNKNOWN = "unknown"
 """What demonstrations say that were converted from a file that does not name its task."""
+
+PLACED = 1e-3
+"""How far a camera may have been moved [m, and parts of a quaternion or of a degree]: rounding."""
 
 _TRANSFER = "To see what it does there all the same, say so: --transfer, or transfer=True."
 
@@ -157,6 +160,14 @@ def _check_trained_for(env: gym.Env, policy: Policy, config: EnvConfig) -> None:
         raise ValueError(
             f"env {config.id!r} has the robot {robot!r}; the policy was trained on {known}. {_TRANSFER}"
         )
+    for name, here in cameras_of(env).items():
+        there = [task.cameras[name] for task in tasks if name in task.cameras]
+        if there and not any(np.allclose(here, place, atol=PLACED) for place in there):
+            stood = " or ".join(str(np.round(place, 3).tolist()) for place in there)
+            raise ValueError(
+                f"env {config.id!r} takes {name} from {np.round(here, 3).tolist()} (x y z qw qx qy qz, field of view); "
+                f"the demonstrations were recorded from {stood}. Record them again. {_TRANSFER}"
+            )
 
 
 def run_block(

@@ -19,7 +19,7 @@ import torch
 from geoflow.data.demonstrations import DemonstrationError, Demonstrations, Episode, Meta, write
 from geoflow.experiments.collection import SEEDS
 from geoflow.experiments.config import EnvConfig
-from geoflow.experiments.environments import arms_of, make_env
+from geoflow.experiments.environments import arms_of, cameras_of, make_env
 from geoflow.experiments.provenance import versions, write_provenance
 from geoflow.experiments.screens import Marks, choose, open_screen
 from geoflow.experiments.task_names import task_id
@@ -342,12 +342,13 @@ def _meta(config: EnvConfig, env: gym.Env) -> Meta:
         versions=versions(),
         settings={"source": "teleoperation"},
         arms=arms_of(env),
+        cameras=cameras_of(env),
     )
 
 
 def _check_same(path: Path, found: Meta, asked: Meta) -> None:
     found.expect(asked.env_id, asked.control_hz, str(path))
-    for name in ("env_kwargs", "settings", "observation_kinds", "arms"):
+    for name in ("env_kwargs", "settings", "observation_kinds", "arms", "cameras"):
         old, new = getattr(found, name), getattr(asked, name)
         if old != new:
             raise DemonstrationError(

@@ -18,11 +18,13 @@ class TaskSpec:
         env_id: Its gymnasium id.
         env_kwargs: What it was made with when its demonstrations were recorded.
         observations: Names of what is observed in it.
+        cameras: Where the cameras of its pictures were, as in `geoflow.data.demonstrations.Meta`.
     """
 
     env_id: str
     env_kwargs: Mapping[str, Any]
     observations: tuple[str, ...]
+    cameras: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -58,7 +60,7 @@ class PolicySpec:
     def of(cls, chunks: Chunks) -> PolicySpec:
         """The spec of demonstration files."""
         tasks = [
-            TaskSpec(meta.env_id, dict(meta.env_kwargs), tuple(meta.observation_kinds))
+            TaskSpec(meta.env_id, dict(meta.env_kwargs), tuple(meta.observation_kinds), dict(meta.cameras))
             for meta in chunks.metas
         ]
         texts = {name: tuple(sorted(said)) for name, said in chunks.texts.items()}
@@ -105,7 +107,11 @@ class PolicySpec:
             kinds={name: self.kinds[name] for name in kept},
             shapes={name: self.shapes[name] for name in kept},
             tasks=tuple(
-                replace(task, observations=tuple(name for name in task.observations if name in kept))
+                replace(
+                    task,
+                    observations=tuple(name for name in task.observations if name in kept),
+                    cameras={name: place for name, place in task.cameras.items() if name in kept},
+                )
                 for task in self.tasks
             ),
             texts={name: said for name, said in self.texts.items() if name in kept},

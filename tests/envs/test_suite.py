@@ -11,6 +11,7 @@ import geoflow_envs
 import gymnasium as gym
 import numpy as np
 import pytest
+from geoflow_envs.poses import compose, matrix
 from gymnasium.utils.env_checker import check_env
 
 from geoflow.experiments.disturbance import Disturbance
@@ -510,6 +511,13 @@ def test_cameras_see_what_the_space_says(name: str) -> None:
     assert kinds == {"rgb", "depth", "segmentation"}
     assert task.observation_kinds["points"] == "points"
     assert observation["front_rgb"].std() > 10
+    assert set(task.cameras) == {key for key, kind in task.observation_kinds.items() if kind == "image"}
+    for picture, place in task.cameras.items():
+        camera = picture.rpartition("_")[0]
+        body = task.data.body(task.model.camera(camera).bodyid[0])
+        stands = compose(np.concatenate([body.xpos, body.xquat]), np.array(place[:7]))
+        np.testing.assert_allclose(stands[:3], task.data.camera(camera).xpos, atol=1e-9)
+        np.testing.assert_allclose(matrix(stands).ravel(), task.data.camera(camera).xmat, atol=1e-9)
     assert {1, 2} <= set(np.unique(observation["front_segmentation"]))
     assert not any(key in observation for key in getattr(task, "poses", ()))
     env.close()

@@ -22,7 +22,7 @@ from geoflow.experiments.collection import SEEDS, CollectionError, collect, run_
 from geoflow.experiments.config import CollectConfig, EnvConfig
 from geoflow.experiments.environments import make_env
 from geoflow.experiments.provenance import versions
-from tests.reach_env import compose, inverse
+from tests.reach_env import Reach, compose, inverse
 
 ROOT = Path(__file__).parents[2]
 REACH = "tests.reach_env:tests/Reach-v0"
@@ -52,6 +52,7 @@ def test_successes_are_recorded_and_failures_counted(reference):
     assert meta.failures == {"no_grasp": len(wrong)}
     assert meta.attempts == 12 + len(wrong)
     assert (meta.env_kwargs, meta.control_hz) == (CLUMSY.kwargs, 20)
+    assert meta.cameras == Reach.cameras
     assert meta.settings == {"seed": 2, "episodes": 12, "choice": "random", "disturbance": 0.2}
 
 

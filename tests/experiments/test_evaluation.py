@@ -274,6 +274,27 @@ def test_another_robot_is_played_only_if_one_says_so(run):
         evaluate(run, one, env=EnvConfig("tests/Robots-v0"))
 
 
+def test_a_camera_that_was_moved_is_noticed(run):
+    """A policy cannot know that it looks from elsewhere; pictures it was not trained on do not matter."""
+    meta = json.loads((run / "config.json").read_text())
+    task = {**meta["spec"]["tasks"][0], "env_id": "tests/Robots-v0"}
+    stood = [*Robots.cameras["target"][:2], 0.5, *Robots.cameras["target"][3:]]
+    one, env = replace(TWELVE, episodes=1), EnvConfig("tests/Robots-v0")
+    for cameras, moved in (
+        ({"target": stood}, True),
+        ({"target": Robots.cameras["target"]}, False),
+        ({"wrist_rgb": stood}, False),
+    ):
+        meta["spec"]["tasks"] = [{**task, "cameras": cameras}]
+        (run / "config.json").write_text(json.dumps(meta))
+        if moved:
+            with pytest.raises(
+                ValueError, match=r"target from \[1.0, 0.0, 0.9.* from \[1.0, 0.0, 0.5.* --transfer"
+            ):
+                evaluate(run, one, env=env)
+        assert evaluate(run, replace(one, transfer=moved), env=env)
+
+
 @pytest.mark.parametrize(
     ("name", "changes", "expected"),
     [
