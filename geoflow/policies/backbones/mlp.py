@@ -26,9 +26,11 @@ class Residual(nn.Sequential):
         super().__init__(nn.LayerNorm(width), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
 
     def forward(self, input: Tensor) -> Tensor:
-        """In one line: the loop of a Sequential would be 3 % of a chunk at batch 1."""
+        """The norm and the loop without calls of modules, of which each is 0.4 % of a chunk at batch 1."""
         norm, inner, _, outer = self
-        return input + outer(silu(inner(norm(input))))
+        assert isinstance(norm, nn.LayerNorm)
+        h = torch.layer_norm(input, norm.normalized_shape, norm.weight, norm.bias)
+        return input + outer(silu(inner(h)))
 
 
 class ResidualMLP(nn.Module):
