@@ -60,7 +60,7 @@ class Euclidean(Manifold):
         """x + share (c + v - x)."""
         check_last_axis(x, self.n, "points", self)
         check_last_axis(v, self.n, "tangents", self)
-        return torch.lerp(x, c + v, share)
+        return x + share * (c + v - x)
 
     def bracket(self, v: Tensor, w: Tensor) -> Tensor:
         """0: translations commute."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -76,7 +77,7 @@ class FlowPolicy(Policy):
     @staticmethod
     def times(config: PolicyConfig) -> int:
         """2 for a flow map."""
-        return 2 if issubclass(part("method", config.method).func, FlowMap) else 1
+        return _times(config.method)
 
     def fit(self, chunks: Chunks, samples: int = 8192) -> None:
         """Take units, centres and widths from demonstrations."""
@@ -171,3 +172,8 @@ class FlowPolicy(Policy):
         grid = torch.cat([self.length.new_full((1,), t) for t in times])
         ready = self.net.ready(cond, grid)
         return Timed(cond, dict(zip(times, ready, strict=True)))
+
+
+@lru_cache  # asked for before every chunk, and the same for ever
+def _times(method: str) -> int:
+    return 2 if issubclass(part("method", method).func, FlowMap) else 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any
 
 from geoflow import flows
@@ -64,7 +64,6 @@ PARTS: Mapping[str, Mapping[str, Any]] = {
 """Option -> name -> what it stands for. Own parts need no row: module:Name is imported."""
 
 
-@lru_cache(maxsize=256)  # asked for before every chunk, and immutable
 def part(option: str, text: str) -> Any:
     """What ``policy.<option>: text`` describes; see `geoflow.policies.expressions`.
 
