@@ -157,6 +157,14 @@ def test_a_finished_run_is_left_alone(demos, tmp_path):
     assert (run / "model.safetensors").stat().st_mtime_ns == before
 
 
+def test_demonstrations_are_the_same_by_another_path(demos, tmp_path, monkeypatch):
+    run = train(small(demos), tmp_path / "run", device="cpu")
+    before = (run / "model.safetensors").stat().st_mtime_ns
+    monkeypatch.chdir(demos.parent)
+    train(small(Path(demos.name)), run, device="cpu")
+    assert (run / "model.safetensors").stat().st_mtime_ns == before
+
+
 def test_a_run_with_other_settings_is_refused_by_name(demos, tmp_path):
     train(small(demos), tmp_path / "run", device="cpu")
     with pytest.raises(CheckpointError, match=r"learning_rate: 0\.001 there, 0\.5 asked for"):
