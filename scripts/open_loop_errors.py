@@ -17,6 +17,7 @@ import torch
 import tyro
 from torch import Tensor
 
+from geoflow.cli.errors import sentence
 from geoflow.data.chunks import Chunks
 from geoflow.lie import so3
 from geoflow.policies.checkpoint import load_policy
@@ -71,4 +72,7 @@ def main(args: Arguments) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Arguments, description=__doc__))
+    try:
+        main(tyro.cli(Arguments, description=__doc__))
+    except (ValueError, OSError) as error:
+        raise SystemExit(f"open_loop_errors: {sentence(error)}") from None
