@@ -59,7 +59,7 @@ class Reach(gym.Env):
     metadata = {"render_modes": [], "render_fps": CONTROL_HZ}  # noqa: RUF012 (gymnasium's interface)
     control_hz = CONTROL_HZ
     observation_kinds = {"tcp": "pose", "gripper": "vector", "target": "pose"}  # noqa: RUF012
-    cameras = {"target": [1.0, 0.0, 0.9, 0.7, 0.0, 0.7, 0.0, 45.0]}  # noqa: RUF012 (as if a camera saw it)
+    camera_places = {"target": [1.0, 0.0, 0.9, 0.7, 0.0, 0.7, 0.0, 45.0]}  # noqa: RUF012 (as if a camera saw it)
 
     def __init__(
         self,

@@ -59,8 +59,8 @@ def arms_of(env: gym.Env) -> int:
 
 
 def cameras_of(env: gym.Env) -> dict[str, list[float]]:
-    """Where an env's cameras are, as `Meta.cameras` has it: its attribute ``cameras``, or nothing."""
-    return dict(getattr(env.unwrapped, "cameras", {}))
+    """Where an env's cameras are, as `Meta.cameras` has it: its attribute ``camera_places``, or nothing."""
+    return dict(getattr(env.unwrapped, "camera_places", {}))
 
 
 def knob(env: gym.Env, kwargs: Mapping[str, Any], name: str) -> Any:

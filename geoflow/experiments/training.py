@@ -188,10 +188,8 @@ class _Run:
         for part in ("policy", "train"):  # options that there were not yet had no effect
             before[part] = {key: defaults[part][key] for key in now[part]} | before[part]
         for settings in (before, now):  # a file is the same one by whatever path
-            demos = settings["train"]["demos"]
-            settings["train"]["demos"] = [
-                str(Path(path).resolve()) for path in ([demos] if isinstance(demos, str) else demos)
-            ]
+            files = TrainConfig(demos=settings["train"]["demos"]).files
+            settings["train"]["demos"] = [str(path.resolve()) for path in files]
         differences = _differences(before, now)
         if differences:
             raise CheckpointError(

@@ -511,8 +511,8 @@ def test_cameras_see_what_the_space_says(name: str) -> None:
     assert kinds == {"rgb", "depth", "segmentation"}
     assert task.observation_kinds["points"] == "points"
     assert observation["front_rgb"].std() > 10
-    assert set(task.cameras) == {key for key, kind in task.observation_kinds.items() if kind == "image"}
-    for picture, place in task.cameras.items():
+    assert set(task.camera_places) == {key for key, kind in task.observation_kinds.items() if kind == "image"}
+    for picture, place in task.camera_places.items():
         camera = picture.rpartition("_")[0]
         body = task.data.body(task.model.camera(camera).bodyid[0])
         stands = compose(np.concatenate([body.xpos, body.xquat]), np.array(place[:7]))

@@ -52,7 +52,7 @@ def test_successes_are_recorded_and_failures_counted(reference):
     assert meta.failures == {"no_grasp": len(wrong)}
     assert meta.attempts == 12 + len(wrong)
     assert (meta.env_kwargs, meta.control_hz) == (CLUMSY.kwargs, 20)
-    assert meta.cameras == Reach.cameras
+    assert meta.cameras == Reach.camera_places
     assert meta.settings == {"seed": 2, "episodes": 12, "choice": "random", "disturbance": 0.2}
 
 

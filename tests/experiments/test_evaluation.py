@@ -278,11 +278,11 @@ def test_a_camera_that_was_moved_is_noticed(run):
     """A policy cannot know that it looks from elsewhere; pictures it was not trained on do not matter."""
     meta = json.loads((run / "config.json").read_text())
     task = {**meta["spec"]["tasks"][0], "env_id": "tests/Robots-v0"}
-    stood = [*Robots.cameras["target"][:2], 0.5, *Robots.cameras["target"][3:]]
+    stood = [*Robots.camera_places["target"][:2], 0.5, *Robots.camera_places["target"][3:]]
     one, env = replace(TWELVE, episodes=1), EnvConfig("tests/Robots-v0")
     for cameras, moved in (
         ({"target": stood}, True),
-        ({"target": Robots.cameras["target"]}, False),
+        ({"target": Robots.camera_places["target"]}, False),
         ({"wrist_rgb": stood}, False),
     ):
         meta["spec"]["tasks"] = [{**task, "cameras": cameras}]

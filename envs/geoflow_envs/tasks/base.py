@@ -177,7 +177,7 @@ class PoseTask(gym.Env[dict[str, Any], NDArray[Any]], ABC, Generic[S]):
             )
         if self._sensors is not None:
             self.observation_kinds |= self._sensors.kinds
-        self.cameras = self._sensors.places if self._sensors is not None else {}
+        self.camera_places = self._sensors.places if self._sensors is not None else {}
         self.instruction, self.sentence = instruction, ""
         if said is not None and instruction == "none":
             raise ValueError(f"said={said!r} is observed with instruction='task' or 'goal'; got 'none'.")

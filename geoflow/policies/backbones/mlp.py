@@ -26,10 +26,10 @@ class Residual(nn.Sequential):
         super().__init__(nn.LayerNorm(width), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
 
     def forward(self, input: Tensor) -> Tensor:
-        """The norm and the loop without calls of modules, of which each is 0.4 % of a chunk at batch 1."""
+        """The norm and the loop without calls of modules, which at batch 1 take longer than their arithmetic."""
         norm, inner, _, outer = self
         assert isinstance(norm, nn.LayerNorm)
-        h = torch.layer_norm(input, norm.normalized_shape, norm.weight, norm.bias)
+        h = torch.layer_norm(input, norm.normalized_shape, norm.weight, norm.bias, norm.eps)
         return input + outer(silu(inner(h)))
 
 
