@@ -207,7 +207,7 @@ def table(rows: list[dict[str, Any]]) -> str:
         lines.append(
             f"| {row['disturbance']:.0%} | {50 * row['delay']} | {row['manner']} | {METHODS[row['method']]}"
             f"{', told' * row['told']} | "
-            f"{100 * row['success_rate']:.0f} | {100 * row['ci_low']:.0f}-{100 * row['ci_high']:.0f} | "
+            f"{100 * row['success_rate']:.1f} | {100 * row['ci_low']:.0f}-{100 * row['ci_high']:.0f} | "
             f"{below} | {' | '.join(jumps)} |"
         )
     return "\n".join(lines) + "\n"
@@ -239,7 +239,10 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
                 x = [50 * row["delay"] + 6 * (MANNERS.index(manner) - 2) for row in line]
                 flat = method != "se3_flow"
                 look: dict[str, Any] = {"color": COLOURS[manner], "marker": "s" if flat else "o", "ms": 4}
-                look |= {"ls": ":" if flat else "-", "label": f"{METHODS[method]}, {manner}"}
+                look |= {
+                    "ls": ":" if flat else "-",
+                    "label": f"{METHODS[method]}{', told' * (manner == 'given')}, {manner}",
+                }
                 y = [100 * row["success_rate"] for row in line]
                 low = [100 * (row["success_rate"] - row["ci_low"]) for row in line]
                 high = [100 * (row["ci_high"] - row["success_rate"]) for row in line]
@@ -249,10 +252,13 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
         for axis, key in ((axes[1, column], "change_mm"), (axes[2, column], "change_deg")):
             inside = [row["jumps"]["inside"]["mean"][key] for row in here]
             axis.axhspan(min(inside), max(inside), color="#c3cad4", alpha=0.6, lw=0, label="inside chunks")
-        axes[2, column].set(xlabel="delay [ms]", xticks=[50 * d for d in sorted({r["delay"] for r in rows})])
+        axes[2, column].set(
+            xlabel="delay [ms] (points side by side)",
+            xticks=[50 * d for d in sorted({r["delay"] for r in rows})],
+        )
     for axis, label in zip(
         axes[:, 0],
-        ("success [%]", "change of step at borders [mm]", "change of step at borders [deg]"),
+        ("success [%]", "jump at chunk borders [mm]", "jump at chunk borders [deg]"),
         strict=True,
     ):
         axis.set_ylabel(label)
