@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from inspect import Parameter, signature
+from pathlib import Path
 from typing import Any
 
 from geoflow.policies.backbones import BACKBONES, InvariantTransformer
@@ -12,6 +13,12 @@ from geoflow.policies.encoders import ENCODERS
 from geoflow.policies.foreign import hint
 from geoflow.policies.frames import Frames
 from geoflow.policies.spec import PolicySpec
+
+
+def check_loaded(policy: object, taker: str) -> None:
+    """Raise TypeError for the path of a policy in place of a policy."""
+    if isinstance(policy, (str, Path)):
+        raise TypeError(f"expected a policy; load it: {taker}(load_policy({str(policy)!r})).")
 
 
 def checked_frames(config: PolicyConfig, spec: PolicySpec) -> Frames:

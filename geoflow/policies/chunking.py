@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
 from geoflow.policies.base import Policy
+from geoflow.policies.checks import check_loaded
 from geoflow.policies.execution import Execution, Executor
 
 
@@ -26,15 +26,30 @@ class ObservationHistory:
 
         Raises:
             TypeError: it is no mapping.
+            ValueError: one is of another shape than before; the history stays as it was.
         """
         if not isinstance(obs, Mapping):
             raise TypeError(
                 f"expected an observation by name, as the task gives it; got {type(obs).__name__}."
             )
-        self._past.append({name: x for name, x in obs.items() if x is not None})
-        missing = self._steps - len(self._past)
-        window = [self._past[0]] * missing + list(self._past)
-        return {name: np.stack(_filled([past.get(name) for past in window])) for name in self._past[-1]}
+        # Copies: a robot's driver may write its next reading into the same buffer.
+        now = {name: np.array(x) for name, x in obs.items() if x is not None}
+        past = [*self._past, now][-self._steps :]
+        past = [past[0]] * (self._steps - len(past)) + past
+        window = {name: _stacked(name, [then.get(name) for then in past]) for name in now}
+        self._past.append(now)
+        return window
+
+
+def _stacked(name: str, past: list[Any]) -> np.ndarray:
+    try:
+        return np.stack(_filled(past))
+    except ValueError as error:
+        shapes = [None if x is None else x.shape for x in past]
+        raise ValueError(
+            f"observation {name!r} has shape {shapes[-1]}, in the history {shapes[:-1]}; an observation keeps its "
+            "shape, and a new episode begins with reset()."
+        ) from error
 
 
 def _filled(past: list[Any]) -> list[Any]:
@@ -76,8 +91,7 @@ class ChunkBroker:
         solver: str | None = None,
         generator: torch.Generator | None = None,
     ) -> None:
-        if isinstance(policy, (str, Path)):
-            raise TypeError(f"expected a policy; load it: ChunkBroker(load_policy({str(policy)!r})).")
+        check_loaded(policy, type(self).__name__)
         execute = policy.config.execute if execute is None else execute
         execution = execute if isinstance(execute, Execution) else Execution(execute)
         self._policy, self._generator = policy, generator
@@ -88,6 +102,11 @@ class ChunkBroker:
         """Forget the chunk and the history; call it when an episode begins."""
         self._history = ObservationHistory(self._policy.config.observation_steps)
         self._executor.reset()
+
+    @property
+    def left(self) -> np.ndarray:
+        """What is left of the chunk that is executed, its present action first: (n, 7 + k)."""
+        return self._executor.left[0]
 
     def act(self, obs: Mapping[str, Any]) -> np.ndarray:
         """The next action, shape (7 + k,), for an observation name -> (d,)."""

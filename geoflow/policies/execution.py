@@ -27,9 +27,9 @@ class Execution:
         delay: Steps that pass until a prediction is there; meanwhile the last chunk goes on. 0: the robot waits.
         manner: What a prediction knows of the chunk that goes on meanwhile, and how it takes over: "naive" nothing,
             so chunks may jump where they meet; "joined" nothing, but it is joined to the last two commands, and
-            comes back smoothly to what it was, whatever the policy (`geoflow.policies.joining`); "guided" (real-time
-            chunking) is pulled to begin as the last one goes on; "given" has what will have been executed as its
-            beginning, which a policy learns with ``given_steps``.
+            comes back smoothly to what it was, whatever the policy (`geoflow.policies.joining`; without a delay, the
+            same as "naive"); "guided" (real-time chunking) is pulled to begin as the last one goes on; "given" has
+            what will have been executed as its beginning, which a policy learns with ``given_steps``.
         ensemble: None, or m >= 0: the action is the mean of all predictions for the present step, weighted by
             exp(-m i) where i counts from the oldest, as in ACT (Zhao et al. 2023); poses are averaged on
             the group (Karcher mean).
@@ -65,9 +65,10 @@ class Execution:
             raise ValueError(
                 f"warm_start={self.warm_start}; expected a time in (0, 1), such as 0.5, or none."
             )
-        if self.ensemble is not None and self.manner == "joined":
+        if self.ensemble is not None and self.manner != "naive":
             raise ValueError(
-                "ensemble with manner='joined'; a mean of chunks takes over from none: use naive."
+                f"ensemble with manner={self.manner!r}; what is executed is a mean of chunks, which takes over from "
+                "none and goes on with none: use naive."
             )
         if self.warm_start is not None and self.manner == "guided":
             raise ValueError(
@@ -135,7 +136,7 @@ class Executor:
         """Chunks predicted so far."""
         self.taken_over = False
         """Whether the last action was the first one of a chunk that took over from another."""
-        self._newest = 0
+        self._current: tuple[int, np.ndarray] | None = None
         self._commands: deque[np.ndarray] = deque(maxlen=2)
         """The last two actions (size, 7 + k)."""
 
@@ -152,15 +153,17 @@ class Executor:
             rows: Indices of the scenes that still run, n of ``size``.
             generator: Source of randomness, or one for each of the n scenes.
         """
-        tick, self._tick = self._tick, self._tick + 1
+        tick = self._tick
         if tick % self._execution.execute == 0:
             self._plans.append((tick, self._predict(tick, window, rows, generator)))
+        self._tick += 1  # not before the prediction, which may raise: then nothing has happened
         # The first prediction is waited for; later ones are there after the delay.
         there = [plan for plan in self._plans if not plan[0] or tick >= plan[0] + self._execution.delay]
-        self.taken_over, self._newest = there[-1][0] != self._newest, there[-1][0]
+        start, plan = there[-1]
+        self.taken_over = self._current is not None and self._current[0] != start
+        self._current = start, plan
         if self._execution.ensemble is None:
             self._plans = self._plans[len(there) - 1 :]
-            start, plan = there[-1]
             if self.taken_over and self._execution.manner == "joined" and tick > start:
                 plan[rows, tick - start :] = self._joined(plan[rows], tick - start, rows)
             self._commands.append(plan[:, tick - start])
@@ -168,6 +171,14 @@ class Executor:
         self._plans = [(start, plan) for start, plan in self._plans if tick + 1 < start + plan.shape[1]]
         predictions = np.stack([plan[rows, tick - start] for start, plan in there])
         return average(predictions, self._execution.ensemble, self._policy.spec.arms)
+
+    @property
+    def left(self) -> np.ndarray:
+        """What is left of the newest chunks that are there, their present step first: (size, n, 7 + k)."""
+        if self._current is None:
+            raise ValueError("no chunk has been executed yet; act first.")
+        start, plan = self._current
+        return plan[:, self._tick - 1 - start :]
 
     def _joined(self, plan: np.ndarray, first: int, rows: Sequence[int] | np.ndarray) -> np.ndarray:
         """What is left of chunks (n, T, 7 + k) that take over at step ``first``."""

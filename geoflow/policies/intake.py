@@ -43,16 +43,17 @@ class Intake:
                 f"expected observations by name, such as {{{self._some()!r}: ...}}, as the task gives them; got "
                 f"{type(obs).__name__}."
             )
-        batched, single = {}, False
+        batched: dict[str, Tensor] = {}
+        singles: dict[str, bool] = {}
         given = [name for name in self.spec.kinds if obs.get(name) is not None]
         self.spec.require(given, self.optional)
         for name in given:
             shape = tuple(self.spec.shapes[name])
             x = self._tensor(name, obs[name], like)
-            single = x.dim() <= len(shape) + 1
+            singles[name] = x.dim() <= len(shape) + 1
             if x.shape == shape and self.steps == 1:
                 x = x[None, None]
-            elif single:
+            elif singles[name]:
                 x = x[None]
             if x.dim() != len(shape) + 2 or x.shape[1:] != (self.steps, *shape):
                 raise ValueError(
@@ -62,11 +63,15 @@ class Intake:
             if name not in (*self.optional, *self.spec.partial):  # those may say that they are missing
                 self._check_numbers(name, x)
             batched[name] = x
+        if len(set(singles.values())) > 1:
+            one, many = ([name for name in given if singles[name] is kind] for kind in (True, False))
+            raise ValueError(f"{one} are of one scene and {many} of a batch; give all in one of both ways.")
         sizes = {name: len(x) for name, x in batched.items()}
         if len(set(sizes.values())) != 1:
             raise ValueError(f"expected as many of each observation, one at least; got {sizes}.")
         absent = {*self.spec.partial} - {*given, *self.optional}
-        return batched | {name: self._absent(name, max(sizes.values()), like) for name in absent}, single
+        batch = max(sizes.values())
+        return batched | {name: self._absent(name, batch, like) for name in absent}, singles[given[0]]
 
     def _absent(self, name: str, batch: int, like: Tensor) -> Tensor:
         """What stands for an observation of another task: NaN, or an empty text."""

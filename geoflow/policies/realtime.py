@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from geoflow.policies.base import Policy
+from geoflow.policies.checks import check_loaded
 from geoflow.policies.chunking import ObservationHistory
 from geoflow.policies.execution import Execution
 from geoflow.policies.joining import join
@@ -67,6 +68,7 @@ class RealTimeBroker:
         solver: str | None = None,
         generator: torch.Generator | None = None,
     ) -> None:
+        check_loaded(policy, type(self).__name__)
         self._execute = policy.config.execute if execute is None else execute
         if not 1 <= self._execute <= policy.config.horizon:
             raise ValueError(
@@ -78,6 +80,7 @@ class RealTimeBroker:
         self._options: dict[str, Any] = {"nfe": nfe, "solver": solver, "generator": generator}
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="geoflow-inference")
         self._pending: tuple[int, Future[np.ndarray]] | None = None
+        self._closed = False
         self.reset()
 
     def reset(self) -> None:
@@ -96,8 +99,11 @@ class RealTimeBroker:
         """The action of this tick, shape (7 + k,), for an observation name -> (d,).
 
         Raises:
+            ValueError: the broker is closed.
             Exception: whatever a prediction raised.
         """
+        if self._closed:
+            raise ValueError("this broker is closed, and its thread has ended; make a new one.")
         window = self._history.push(obs)
         tick, self._tick = self._tick, self._tick + 1
         if self._plan is None:
@@ -113,7 +119,7 @@ class RealTimeBroker:
             self._adopt(tick)
         action = self._plan.actions[tick - self._plan.start]
         self._commands.append(action)
-        return action
+        return action.copy()  # whoever clips it in place changes nothing here
 
     def run(
         self,
@@ -123,19 +129,24 @@ class RealTimeBroker:
     ) -> np.ndarray:
         """Observe, act and command ``steps`` times at the policy's control rate.
 
+        A command that is late by more than a period, as the first and those that a chunk was waited for, moves all
+        that follow: they are not caught up with, since a robot would be sent several steps at once.
+
         Returns:
             How late each command was [s], shape (steps,).
         """
-        period, begin = 1 / self._policy.spec.control_hz, time.perf_counter()
+        period, due = 1 / self._policy.spec.control_hz, time.perf_counter()
         late = np.zeros(steps)
         for step in range(steps):
-            time.sleep(max(0.0, begin + step * period - time.perf_counter()))
+            time.sleep(max(0.0, due - time.perf_counter()))
             command(self.act(observe()))
-            late[step] = time.perf_counter() - begin - step * period
+            late[step] = time.perf_counter() - due
+            due += period if late[step] < period else late[step] + period
         return late
 
     def close(self) -> None:
         """End the thread; a prediction under way is waited for."""
+        self._closed = True
         self._thread.shutdown()
 
     def __enter__(self) -> RealTimeBroker:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -166,6 +167,7 @@ def test_a_guided_chunk_begins_nearer_to_what_goes_on(demos, manifold, target):
         (lambda: Execution(4, manner="guided", warm_start=0.5), "begins at noise"),
         (lambda: Execution(4, ensemble=-1.0), "m >= 0"),
         (lambda: Execution(4, ensemble=0.1, manner="joined"), "takes over from none"),
+        (lambda: Execution(4, delay=2, ensemble=0.1, manner="given"), "goes on with none"),
         (lambda: Execution(6, delay=3).check(8), "need a chunk of 9"),
         (lambda: Execution(9).check(8), "between 1 and the policy's horizon 8"),
     ],
@@ -272,3 +274,45 @@ def test_the_clock_is_kept(policy):
     assert len(commands) == len(late) == 12
     assert (late >= 0).all()
     assert all(np.isfinite(command).all() for command in commands)
+
+
+def test_a_robot_is_not_sent_what_it_missed_at_once(policy):
+    """The first chunk takes four periods; the commands after it still come a period apart."""
+    period = 1 / policy.spec.control_hz
+    slow, obs, times = Slow(policy), observations(policy, 1)[0], []
+    slow.go.acquire()
+    threading.Timer(4 * period, slow.go.release).start()
+    with RealTimeBroker(slow, execute=6, manner="naive") as broker:  # pyright: ignore[reportArgumentType]
+        broker.run(lambda: obs, lambda action: times.append(time.perf_counter()), steps=6)
+    assert times[-1] - times[0] > 4.5 * period
+
+
+def test_an_action_can_be_clipped_in_place(policy):
+    obs = observations(policy, 1)[0]
+    with RealTimeBroker(policy, execute=4) as broker:
+        action = broker.act(obs)
+        action[:] = 0
+        assert broker._plan is not None
+        assert broker._plan.actions[0].any()
+        assert broker._commands[0].any()
+
+
+def test_what_a_closed_broker_says(policy):
+    with RealTimeBroker(policy) as broker:
+        pass
+    with pytest.raises(ValueError, match="closed"):
+        broker.act(observations(policy, 1)[0])
+
+
+def test_after_a_prediction_that_failed_the_next_one_succeeds(policy):
+    """As if the observation that was refused had not been there."""
+    obs = observations(policy, 1)[0]
+    broker, other = (
+        ChunkBroker(policy, execute=3, generator=torch.Generator().manual_seed(0)) for _ in range(2)
+    )
+    for step in range(7):
+        if step % 3 == 0:
+            with pytest.raises(ValueError, match="missing"):
+                broker.act({"tcp": obs["tcp"]})
+        np.testing.assert_array_equal(broker.act(obs), other.act(obs))
+        assert len(broker.left) == policy.config.horizon - step % 3

@@ -116,6 +116,27 @@ def test_what_is_missing_in_between_stays_as_it_was():
     np.testing.assert_array_equal(window["b"], [6, 6, 8])
 
 
+def test_a_history_keeps_what_was_not_what_a_buffer_holds_now():
+    history, buffer = ObservationHistory(2), np.zeros(1)
+    history.push({"a": buffer})
+    buffer[:] = 1
+    np.testing.assert_array_equal(history.push({"a": buffer})["a"], [[0], [1]])
+
+
+def test_an_observation_of_another_shape_is_not_remembered():
+    history = ObservationHistory(2)
+    history.push({"a": np.zeros(2)})
+    with pytest.raises(ValueError, match=r"'a' has shape \(3,\), in the history \[\(2,\)\]"):
+        history.push({"a": np.zeros(3)})
+    assert history.push({"a": np.ones(2)})["a"].tolist() == [[0, 0], [1, 1]]
+
+
+def test_observations_are_batched_all_or_none(policy, obs):
+    mixed = {name: x if name == "tcp" else x[None, None] for name, x in obs.items()}
+    with pytest.raises(ValueError, match=r"\['tcp'\] are of one scene and"):
+        policy.act(mixed)
+
+
 class Unguided(FlowPolicy):
     """A policy of somebody else's that knows nothing of chunks under way."""
 
