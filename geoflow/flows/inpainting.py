@@ -55,9 +55,10 @@ def sample_onward(
         path: Return all states, stacked in front.
 
     Raises:
-        ValueError: weights that do not fit the chunk.
+        ValueError: weights that do not fit the chunk; a method that the target does not allow, as in `Flow.sample`.
         NotImplementedError: the path does not say where a velocity leads.
     """
+    flow.check_method(method)
     if weights.shape not in (onward.shape[1:-1], onward.shape[:-1]):
         raise ValueError(
             f"expected weights of shape {tuple(onward.shape[1:-1])} or {tuple(onward.shape[:-1])}, one for each "

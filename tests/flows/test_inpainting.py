@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import geoflow as gf
-from geoflow.flows import Flow, WrappedGaussian
+from geoflow.flows import Flow, WrappedGaussian, cf4, rkmk4
 from geoflow.flows.inpainting import sample_onward, soft_mask
 
 SPACES = [gf.Euclidean(3), gf.SO3(), gf.SE3(), gf.Product(gf.SE3(), gf.Euclidean(1))]
@@ -85,6 +85,15 @@ def test_the_gradient_is_that_of_finite_differences(space):
             gradient.view(-1)[i] = (misfit(step) - misfit(-step)) / (2 * h)
         v = flow.velocity(net, x_0, torch.zeros(1, dtype=dtype)) - 2.0 * flow.scale**2 * gradient
         assert space.distance(pulled, space.exp(x_0, v)).max() < 1e-7
+
+
+@pytest.mark.parametrize("method", [rkmk4, cf4], ids=lambda m: m.name)
+def test_methods_that_ask_where_the_way_has_ended(method):
+    flow = Flow(gf.SE3(), target="endpoint")
+    with pytest.raises(ValueError, match=f"{method.name} evaluates the velocity at t = 1"):
+        sample_onward(
+            flow, lambda f, t, c: f[..., :6], gf.SE3().identity(2, 6), torch.ones(6), steps=1, method=method
+        )
 
 
 def test_weights_that_do_not_fit():
