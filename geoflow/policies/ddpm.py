@@ -214,10 +214,13 @@ class DDPMPolicy(Policy):
         """Take units, centres, widths and the range of the data from demonstrations."""
         super().fit(chunks, samples)
         batch = chunks.sample(samples)
-        y = (self.to_space(batch.obs, batch.actions) - self.chunk_mean) / self.chunk_scale
-        self.clip.copy_(y.abs().max())
+        self.fit_diffusion(self.to_space(batch.obs, batch.actions))
         if isinstance(self.net, InvariantTransformer):
             self.net.fit(self.chunk_mean, self.chunk_scale)
+
+    def fit_diffusion(self, x_1: Tensor) -> None:
+        """Take what the diffusion standardises and clips by from chunks (N, T, point_dim): here their range alone."""
+        self.clip.copy_(((x_1 - self.chunk_mean) / self.chunk_scale).abs().max())
 
     def standardise(self, features: Tensor) -> Tensor:
         """In the centre and width of the diffusion itself."""

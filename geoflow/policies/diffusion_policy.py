@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
-from geoflow.data.chunks import Chunks
 from geoflow.policies.ddpm import DDPMPolicy
 from geoflow.policies.frames import blocks
 
@@ -17,16 +17,12 @@ class DiffusionPolicy(DDPMPolicy):
     settings of Diffusion Policy are in configs/policy/diffusion_policy.yaml.
     """
 
-    @torch.no_grad()
-    def fit(self, chunks: Chunks, samples: int = 8192) -> None:
-        """Take the limits of ``samples`` chunks; a number that does not vary is only moved to 0."""
-        super().fit(chunks, samples)
-        batch = chunks.sample(samples)
-        x = self.to_space(batch.obs, batch.actions)
-        low, high = x.amin((0, 1)), x.amax((0, 1))
+    def fit_diffusion(self, x_1: Tensor) -> None:
+        """Take the limits of chunks; a number that does not vary is only moved to 0."""
+        low, high = x_1.amin((0, 1)), x_1.amax((0, 1))
         middle, half = (low + high) / 2, (high - low) / 2
         half = torch.where(half < 1e-4, 1.0, half)
-        for block in blocks(x.shape[-1], self.arms, self.extras):
+        for block in blocks(x_1.shape[-1], self.arms, self.extras):
             if block.stop - block.start == 6:
                 middle[block], half[block] = 0.0, 1.0
         self.chunk_mean.copy_(middle.expand_as(self.chunk_mean))

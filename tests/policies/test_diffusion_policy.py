@@ -9,8 +9,9 @@ import torch
 from geoflow.data.chunks import Chunks
 from geoflow.experiments.config import load
 from geoflow.experiments.training import _warm_up_average, learning_rate
-from geoflow.policies.backbones import DiffusionUNet
+from geoflow.policies.backbones import DiffusionUNet, InvariantTransformer
 from geoflow.policies.checkpoint import build_policy
+from geoflow.policies.config import PolicyConfig
 from geoflow.policies.ddpm import _squared_cosine
 from geoflow.policies.diffusion_policy import DiffusionPolicy
 from geoflow.policies.encoders.images import ImageEncoder
@@ -132,6 +133,20 @@ def test_limits_are_at_plus_and_minus_one_and_rotations_as_they_are(policy):
     assert float(policy.clip) == 1
     # One scale for every step of a chunk: that it is the same number at each says what a normaliser of theirs says.
     assert bool((policy.chunk_scale == policy.chunk_scale[:1]).all())
+
+
+@pytest.mark.parametrize("kind", ["ddpm", "diffusion_policy"])
+def test_an_invariant_network_has_the_poses_back(demos, kind):
+    """It undoes the very standardisation by which it is shown them."""
+    chunks = Chunks(demos, 4)
+    config = PolicyConfig(type=kind, backbone="invariant", width=64, depth=1, horizon=4, execute=2)
+    policy = build_policy(config, PolicySpec.of(chunks))
+    policy.fit(chunks)
+    batch, net = chunks.sample(8), policy.net
+    assert isinstance(net, InvariantTransformer)
+    x = policy.to_space(batch.obs, batch.actions)
+    back = policy.standardise(x)[..., :9] * net.scale + net.mean
+    torch.testing.assert_close(back, x[..., :9], atol=1e-5, rtol=1e-5)
 
 
 def test_it_trains_and_acts(policy):
