@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from geoflow.data.chunks import Chunks
-from geoflow.flows import INTEGRATORS, Flow, FlowMap, WrappedGaussian
+from geoflow.flows import INTEGRATORS, Flow, FlowMap, Path, Prior
+from geoflow.flows.flow import over_inner
 from geoflow.flows.inpainting import sample_onward
 from geoflow.flows.integrators import Integrator, Steps
 from geoflow.flows.integrators.grids import intervals
@@ -42,13 +43,9 @@ class FlowPolicy(Policy):
 
     def __init__(self, config: PolicyConfig, spec: PolicySpec) -> None:
         super().__init__(config, spec)
-        solvers = (*INTEGRATORS, JUMP) if self.times(config) == 2 else INTEGRATORS
-        if config.solver not in ("auto", *solvers):
-            raise ValueError(f"policy.solver={config.solver!r}; it is auto or one of {', '.join(solvers)}.")
-        prior = part("prior", config.prior)(self.space, mean=self.chunk_mean, scale=self.chunk_scale)
         self.flow: Flow = part("method", config.method)(
             self.space,
-            prior,
+            self._prior(),
             path=part("path", config.path),
             coupling=part("coupling", config.coupling),
             scale=self.chunk_scale,
@@ -56,7 +53,8 @@ class FlowPolicy(Policy):
             center=self.chunk_mean,
             times=part("times", config.times),
         )
-        self.grid = part("grid", config.grid)
+        self.grid = _grid(config.grid)
+        self._check()
 
     @staticmethod
     def default_solver(config: PolicyConfig) -> str:
@@ -65,14 +63,18 @@ class FlowPolicy(Policy):
 
     @classmethod
     def cells(cls, config: PolicyConfig, counts: Sequence[int]) -> list[tuple[int, str]]:
-        """By its own solver, at the counts that are whole steps of it."""
+        """By its own solver, at the counts that are whole steps of it and that its grid takes."""
         cells = super().cells(config, counts)
-        solver = cells[0][1]
-        each = INTEGRATORS[solver].evaluations if solver in INTEGRATORS else 1
-        whole = [cell for cell in cells if cell[0] % each == 0]
-        if not whole:
-            raise ValueError(f"nfe={list(counts)}; {solver} takes a multiple of {each} evaluations.")
-        return whole
+        grid, taken, refusal = _grid(config.grid), [], None
+        for nfe, solver in cells:
+            try:
+                _steps(grid, solver, nfe)
+                taken.append((nfe, solver))
+            except ValueError as error:
+                refusal = error
+        if not taken:
+            raise ValueError(f"none of nfe={list(counts)} will do: {refusal}") from refusal
+        return taken
 
     @staticmethod
     def times(config: PolicyConfig) -> int:
@@ -82,10 +84,7 @@ class FlowPolicy(Policy):
     def fit(self, chunks: Chunks, samples: int = 8192) -> None:
         """Take units, centres and widths from demonstrations."""
         super().fit(chunks, samples)
-        prior = self.flow.prior
-        assert isinstance(prior, WrappedGaussian)
-        prior.mean.copy_(self.chunk_mean)
-        prior.scale.copy_(self.chunk_scale)
+        self.flow.prior = self._prior()
         self.flow.scale.copy_(self.chunk_scale)
         self.flow.center.copy_(self.chunk_mean)
 
@@ -102,11 +101,16 @@ class FlowPolicy(Policy):
         return self.flow.loss(self.network(given), x_1, cond, generator=generator, counts=counts)
 
     def check_onward(self) -> None:
-        """Raise ValueError for a flow map: its jumps leave no velocity to guide."""
+        """Raise ValueError for a flow map, whose jumps leave no velocity to guide, and for a path of unknown end."""
         if isinstance(self.flow, FlowMap):
             raise ValueError(
                 f"a {type(self.flow).__name__} jumps, and has no way on which it could be guided; use the naive "
                 "execution, or a policy of method Flow()."
+            )
+        if type(self.flow.path).endpoint_of is Path.endpoint_of:
+            raise ValueError(
+                f"policy.path={self.config.path!r} does not say where a velocity leads, which guidance asks at every "
+                "evaluation; a Geodesic does. Use the naive execution, or train with policy.given_steps."
             )
 
     def check_warm_start(self) -> None:
@@ -135,18 +139,16 @@ class FlowPolicy(Policy):
         point_dim) at a time t_0 (``warm_start``).
         """
         if solver == JUMP and isinstance(self.flow, FlowMap):
-            method, each = None, 1
+            method = None
         elif solver in INTEGRATORS:
-            method, each = INTEGRATORS[solver], INTEGRATORS[solver].evaluations
+            method = INTEGRATORS[solver]
         else:
             raise ValueError(
                 f"solver={solver!r}; this policy is sampled by one of {', '.join(INTEGRATORS)}"
                 f"{f', {JUMP}' if isinstance(self.flow, FlowMap) else ''}."
             )
-        if nfe % each:
-            raise ValueError(f"nfe={nfe}; {solver} takes a multiple of {each} evaluations.")
         how: dict[str, Any] = {
-            "steps": self.grid(nfe // each),
+            "steps": _steps(self.grid, solver, nfe),
             "method": method,
             "generator": generator,
             "path": path,
@@ -173,7 +175,61 @@ class FlowPolicy(Policy):
         ready = self.net.ready(cond, grid)
         return Timed(cond, dict(zip(times, ready, strict=True)))
 
+    def _prior(self) -> Prior:
+        """Noise about the present centre, as wide as the data."""
+        text = self.config.prior
+        make, shape = part("prior", text), self.chunk_mean.shape
+        try:
+            prior = make(self.space, mean=self.chunk_mean, scale=self.chunk_scale)
+            drawn = prior.sample((1, shape[0]), torch.Generator()).shape[1:]
+        except (AttributeError, RuntimeError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"policy.prior={text!r} is no prior of chunks; it is called with a space, mean={tuple(shape)} and "
+                f"scale={tuple(self.chunk_scale.shape)}, and what it gives with sample: {error}"
+            ) from error
+        if not isinstance(prior, Prior) or drawn != shape:
+            raise ValueError(
+                f"policy.prior={text!r} gives a {type(prior).__name__} that draws chunks {tuple(drawn)}; expected a "
+                f"geoflow.flows.Prior that draws {tuple(shape)}."
+            )
+        return prior
 
-@lru_cache  # asked for before every chunk, and the same for ever
+    def _check(self) -> None:
+        """Raise ValueError where choices, each fine alone, could never act together."""
+        config, flow, jumps = self.config, self.flow, isinstance(self.flow, FlowMap)
+        solvers = (*INTEGRATORS, JUMP) if jumps else INTEGRATORS
+        if config.solver not in ("auto", *solvers):
+            raise ValueError(f"policy.solver={config.solver!r}; it is auto or one of {', '.join(solvers)}.")
+        solver = self.chosen(config.nfe, None)[1]
+        _steps(self.grid, solver, config.nfe)
+        if solver in INTEGRATORS:
+            flow.check_method(INTEGRATORS[solver])
+        x = self.chunk_mean.unsqueeze(0)
+        halfway = over_inner(x.new_full((1,), 0.5), x)
+        try:
+            flow.path(self.space, x, x, halfway, torch.Generator())
+            if flow.target == "endpoint" and not jumps:
+                flow.path.velocity_to(self.space, x, x, halfway)
+        except (NotImplementedError, ValueError) as error:
+            raise ValueError(f"policy.path={config.path!r}: {error}") from error
+
+
+def _steps(grid: Callable[[int], Steps], solver: str, nfe: int) -> Steps:
+    """The times of ``nfe`` evaluations; ValueError where they are no whole steps, or fewer than the grid takes."""
+    each = INTEGRATORS[solver].evaluations if solver in INTEGRATORS else 1
+    if nfe % each:
+        raise ValueError(f"nfe={nfe}; {solver} takes a multiple of {each} evaluations.")
+    return grid(nfe // each)
+
+
+# Both are asked for before every chunk, and the same for ever.
+
+
+@lru_cache
+def _grid(text: str) -> Callable[[int], Steps]:
+    return part("grid", text)
+
+
+@lru_cache
 def _times(method: str) -> int:
     return 2 if issubclass(part("method", method).func, FlowMap) else 1

@@ -123,6 +123,11 @@ class RegressionPolicy(Policy):
     """Regression on SE(3) x R^k or on flat features: what is left when the generative model is taken away."""
 
     def __init__(self, config: PolicyConfig, spec: PolicySpec) -> None:
+        for name, known in (("solver", ("auto", SOLVER)), ("target", ("endpoint",))):
+            if getattr(config, name) not in known:
+                raise ValueError(
+                    f"policy.{name}={getattr(config, name)!r}; for a regression it is {' or '.join(known)}."
+                )
         super().__init__(config, spec)
         prior = WrappedGaussian(self.space, self.chunk_mean, self.chunk_scale)
         self.regressor = Regressor(self.space, prior, self.chunk_scale, chosen(config))

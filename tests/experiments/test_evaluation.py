@@ -178,6 +178,7 @@ def test_a_flow_is_sampled_by_its_own_integrator():
         Solver(2, "midpoint"),
         Solver(10, "midpoint"),
     ]
+    assert solvers(PolicyConfig(grid="dense_jump(0.5)"), (1, 2)) == [Solver(2, "euler")]
 
 
 @pytest.mark.parametrize(
@@ -186,6 +187,7 @@ def test_a_flow_is_sampled_by_its_own_integrator():
         (PolicyConfig(), (0,), "at least 1"),
         (PolicyConfig(), (), "at least 1"),
         (PolicyConfig(solver="midpoint"), (1, 3), "multiple of 2"),
+        (PolicyConfig(grid="dense_jump(0.5)"), (1,), "at least 2 steps"),
         (PolicyConfig(type="ddpm"), (200,), "at most its 100"),
     ],
 )

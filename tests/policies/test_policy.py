@@ -144,6 +144,34 @@ def test_unknown_choices_are_refused_with_the_known_ones(demos, change, words):
         build_policy(PolicyConfig(**change), spec)
 
 
+class Still(gf.flows.Prior):
+    """A prior of somebody else's, which draws its centre."""
+
+    def __init__(self, space, mean, scale):
+        super().__init__()
+        self.space, self.middle = space, mean.clone()
+
+    def sample(self, shape, generator=None):
+        return self.middle.expand(*shape[:-1], *self.middle.shape)
+
+
+def test_a_prior_of_ones_own_is_fitted_too(demos):
+    chunks = Chunks(demos, 8)
+    config = PolicyConfig(prior=f"{__name__}:Still", width=16, depth=1, horizon=8)
+    policy = build_policy(config, PolicySpec.of(chunks))
+    policy.fit(chunks)
+    assert isinstance(policy, FlowPolicy)
+    torch.testing.assert_close(policy.flow.prior.sample((2, 8)), policy.chunk_mean.expand(2, 8, -1))
+    assert policy.act(chunks.sample(2).obs).isfinite().all()
+
+
+def test_a_path_that_does_not_say_where_it_leads_is_not_guided(demos):
+    config = PolicyConfig(path="Diffusion(CosineVP())", width=16, depth=1, horizon=8)
+    policy = build_policy(config, PolicySpec.of(Chunks(demos, 8)))
+    with pytest.raises(ValueError, match=r"does not say where a velocity leads.* a Geodesic does"):
+        policy.check_manner("guided")
+
+
 class Straight(FlowPolicy):
     """A policy of somebody else's: every chunk is the mean chunk of the demonstrations."""
 
@@ -250,6 +278,17 @@ def test_the_toolbox_by_name(demos, options):
         ({"prior": "cauchy"}, "gaussian, haar"),
         ({"solver": "jump"}, "auto or one of euler"),
         ({"grid": "dense_jump(2)"}, "jump between 0 and 1"),
+        ({"solver": "rkmk4", "target": "velocity"}, "nfe=10; rkmk4 takes a multiple of 4"),
+        ({"solver": "cf4", "nfe": 4}, "cf4 evaluates the velocity at t = 1"),
+        ({"grid": "dense_jump(0.5)", "nfe": 1}, "expected at least 2 steps"),
+        ({"path": "BrownianBridge(0.1)"}, "policy.path='BrownianBridge(0.1)': the velocity of"),
+        ({"path": "SigmaMin(0.01)"}, "Use target='velocity'"),
+        ({"path": "Geodesic((Linear(),))"}, "takes one clock"),
+        ({"prior": "GaussianProcess(kernel=SquaredExponential(0))"}, "positive definite"),
+        ({"prior": "geoflow.flows:FullGaussian"}, "'geoflow.flows:FullGaussian' is no prior of chunks"),
+        ({"type": "ddpm", "nfe": 200}, "at most its 100 steps"),
+        ({"type": "regression", "solver": "euler"}, "auto or regression"),
+        ({"type": "regression", "target": "velocity"}, "for a regression it is endpoint"),
     ],
 )
 def test_options_that_do_not_exist(demos, options, says):

@@ -66,8 +66,8 @@ class Path(ABC):
     def endpoint_of(self, space: Manifold, x_t: Tensor, v_t: Tensor, t: Tensor) -> Tensor:
         """Where the path through x_t with velocity v_t at time t ends: x_1 (..., point_dim)."""
         raise NotImplementedError(
-            f"{type(self).__name__} does not say where a velocity leads. Give it a method endpoint_of, or train "
-            "with target='endpoint'."
+            f"{type(self).__name__} does not say where a velocity leads. Give it a method endpoint_of, or use "
+            "Geodesic."
         )
 
     def spread(self, space: Manifold, t: Tensor) -> Tensor:
