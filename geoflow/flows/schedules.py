@@ -156,7 +156,7 @@ def check_schedule(schedule: Schedule) -> None:
     """Raise unless kappa runs from 0 to 1 and comes with its own derivative."""
     name = getattr(schedule, "__name__", repr(schedule))
     example = "Cosine() or lambda t: (t**3, 3 * t**2)"
-    if not callable(schedule):
+    if not callable(schedule) or isinstance(schedule, type):
         raise TypeError(f"expected a clock t -> (kappa, kappa'), such as {example}; got {schedule!r}.")
     t = torch.linspace(0, 1, 11, dtype=torch.float64)
     both = schedule(t)
@@ -176,7 +176,7 @@ def check_mixture(mixture: Mixture) -> None:
     """Raise unless sigma begins with 1, alpha ends with 1 and sigma near 0, and both come with their derivatives."""
     name = getattr(mixture, "__name__", repr(mixture))
     example = "CosineVP() or lambda t: (t, torch.ones_like(t), 1 - t, -torch.ones_like(t))"
-    if not callable(mixture):
+    if not callable(mixture) or isinstance(mixture, type):
         raise TypeError(
             f"expected a mixture t -> (alpha, alpha', sigma, sigma'), such as {example}; got {mixture!r}."
         )

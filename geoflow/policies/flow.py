@@ -24,7 +24,7 @@ from geoflow.policies.config import PolicyConfig
 from geoflow.policies.given import Given, counted
 from geoflow.policies.onward import Goal
 from geoflow.policies.spec import PolicySpec
-from geoflow.policies.toolbox import part
+from geoflow.policies.toolbox import made_by, part
 
 JUMP = "jump"
 """The solver of a flow map: one evaluation carries a chunk from one time of the grid to the next."""
@@ -232,4 +232,4 @@ def _grid(text: str) -> Callable[[int], Steps]:
 
 @lru_cache
 def _times(method: str) -> int:
-    return 2 if issubclass(part("method", method).func, FlowMap) else 1
+    return 2 if issubclass(made_by(part("method", method)), FlowMap) else 1

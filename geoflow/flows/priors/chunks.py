@@ -63,6 +63,9 @@ class GaussianProcess(WrappedGaussian):
         mean: Centre m, shape (..., point_dim); the identity by default.
         scale: Widths s in tangent units [m, rad], a number or shape (..., tangent_dim).
         kernel: K.
+
+    Raises:
+        TypeError: what is no kernel, such as the class of one.
     """
 
     def __init__(
@@ -73,6 +76,10 @@ class GaussianProcess(WrappedGaussian):
         kernel: Kernel = SquaredExponential(4.0),
     ) -> None:
         super().__init__(space, mean, scale)
+        if not callable(kernel) or isinstance(kernel, type):
+            raise TypeError(
+                f"expected a kernel T -> covariance (T, T), such as SquaredExponential(4); got {kernel!r}."
+            )
         self.kernel = kernel
 
     def noise(self, shape: Sequence[int], generator: Generators = None) -> Tensor:
