@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from geoflow.flows.discrete import DiscreteFlow, grid
 from geoflow.flows.flow import Flow
+from geoflow.flows.flow_maps import FlowMap
 from geoflow.flows.integrators import Integrator, Steps, euler
 from geoflow.flows.noise import Generators
 
@@ -36,12 +37,12 @@ class JointFlow(nn.Module):
     Times are those of the flow. The inner axes of points and tokens need not agree: a chunk may carry one token.
 
     Args:
-        flow: Of the points; any prior, path, coupling and target.
+        flow: Of the points; any prior, path, coupling and target. Its velocity: no flow map, which has two times.
         modes: Of the tokens.
         weight: How much the loss of the tokens counts beside that of the points.
 
     Raises:
-        ValueError: a weight that is not positive.
+        ValueError: a weight that is not positive; a flow map.
     """
 
     def __init__(self, flow: Flow, modes: DiscreteFlow, weight: float = 1.0) -> None:
@@ -49,6 +50,10 @@ class JointFlow(nn.Module):
         if not weight > 0:
             raise ValueError(
                 f"weight={weight}; tokens that do not count are not learned. Use the flow alone."
+            )
+        if isinstance(flow, FlowMap):
+            raise ValueError(
+                f"a {type(flow).__name__} jumps between two times, and tokens are noised at one; give a Flow."
             )
         self.flow, self.modes, self.weight = flow, modes, weight
 

@@ -130,3 +130,5 @@ def test_what_a_joint_flow_cannot_do_is_refused():
         joint.loss(net, (torch.zeros(3, 1), torch.zeros(2, dtype=torch.long)))
     with pytest.raises(ValueError, match="the flow alone"):
         JointFlow(joint.flow, joint.modes, 0.0)
+    with pytest.raises(ValueError, match="a MeanFlow jumps between two times"):
+        JointFlow(gf.flows.MeanFlow(gf.Euclidean(1)), joint.modes)
