@@ -40,10 +40,18 @@ class Graphed(Fast):
         compiled: Capture what torch.compile makes of a step: fewer kernels.
 
     Raises:
-        ValueError: a policy that is not on a GPU, or that `ChunkSampler` does not take.
+        ValueError: a policy that counts tokens as it observes, or is not on a GPU, or that `ChunkSampler` does not
+            take.
     """
 
     def __init__(self, policy: Policy, nfe: int | None = None, *, compiled: bool = False) -> None:
+        senses = policy.senses.kinds
+        # A text is encoded once for all who are told it, and where no text reaches no transformer looks.
+        if "text" in senses or (senses and policy.takes_tokens and not policy.invariant):
+            raise ValueError(
+                f"this {policy.config.backbone} observes {', '.join(sorted(set(senses)))}, of which it keeps as many "
+                "tokens as there are; a CUDA graph keeps all its shapes. Use policy.act or Compiled."
+            )
         device = policy.length.device
         if device.type != "cuda":
             raise ValueError(

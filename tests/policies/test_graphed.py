@@ -27,6 +27,17 @@ def test_without_a_gpu_the_error_says_what_is_fast_there(demos):
         Graphed(small(demos))
 
 
+@pytest.mark.parametrize(
+    ("backbone", "kind"), [("mlp", "text"), ("transformer", "points"), ("expert", "image")]
+)
+def test_shapes_that_depend_on_what_is_seen_are_refused(backbone, kind):
+    shapes = {"text": (8,), "points": (16, 3), "image": (16, 16, 3)}
+    spec = PolicySpec("walk", 20.0, {"tcp": "pose", "seen": kind}, {"tcp": (7,), "seen": shapes[kind]}, 8)
+    policy = build_policy(PolicyConfig(backbone=backbone, width=64, depth=1, horizon=4, execute=2), spec)
+    with pytest.raises(ValueError, match=f"this {backbone} observes {kind}, .* policy.act or Compiled"):
+        Graphed(policy)
+
+
 @pytest.mark.parametrize("backbone", ["mlp", "unet", "transformer"])
 def test_a_sampler_copies_nothing_from_the_host(demos, backbone, monkeypatch):
     """What a capture refuses is found without a GPU: tensors made of numbers inside the sampler."""
