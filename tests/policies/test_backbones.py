@@ -170,7 +170,7 @@ def test_unets_say_which_horizons_they_take(name):
         BACKBONES[name](**{**SIZES, "horizon": 6})
 
 
-@pytest.mark.parametrize("name", [*TOKENS, "diffusion_unet"])
+@pytest.mark.parametrize("name", [*TOKENS, "unet", "diffusion_unet"])
 def test_widths_that_do_not_divide_are_refused(name):
     with pytest.raises(ValueError, match=r"policy\.width=90; .* give a multiple"):
         BACKBONES[name](**{**SIZES, "width": 90})

@@ -7,6 +7,8 @@ from torch import Tensor, nn
 
 from geoflow.policies.backbones.time import TimeEmbedding
 
+GROUPS = 8
+
 
 class FiLMUNet(nn.Module):
     """(B, T, inputs), (B,), (B, cond) -> (B, T, outputs); T divisible by 4.
@@ -21,6 +23,10 @@ class FiLMUNet(nn.Module):
         super().__init__()
         if horizon % 4:
             raise ValueError(f"policy.horizon={horizon}; the U-Net halves it twice: give a multiple of 4.")
+        if width % (2 * GROUPS):
+            raise ValueError(
+                f"policy.width={width}; half of it is divided into {GROUPS} groups: give a multiple of {2 * GROUPS}."
+            )
         self.time = TimeEmbedding(64, times)
         cond, blocks = cond + 64, max(depth // 2, 1)
         a, b = width // 2, width
@@ -30,7 +36,7 @@ class FiLMUNet(nn.Module):
         self.middle = _stack(b, b, cond, blocks)
         self.grow = nn.ModuleList([nn.ConvTranspose1d(b, b, 4, 2, 1), nn.ConvTranspose1d(b, a, 4, 2, 1)])
         self.up = nn.ModuleList([_stack(2 * b, b, cond, blocks), _stack(2 * a, a, cond, blocks)])
-        self.leave = nn.Sequential(nn.GroupNorm(8, a), nn.SiLU(), nn.Conv1d(a, outputs, 1))
+        self.leave = nn.Sequential(nn.GroupNorm(GROUPS, a), nn.SiLU(), nn.Conv1d(a, outputs, 1))
 
     def forward(self, features: Tensor, t: Tensor, cond: Tensor) -> Tensor:
         """Predict."""
@@ -52,11 +58,11 @@ class _FiLMBlock(nn.Module):
     def __init__(self, inputs: int, outputs: int, cond: int) -> None:
         super().__init__()
         self.first = nn.Sequential(
-            nn.GroupNorm(8, inputs), nn.SiLU(), nn.Conv1d(inputs, outputs, 3, padding=1)
+            nn.GroupNorm(GROUPS, inputs), nn.SiLU(), nn.Conv1d(inputs, outputs, 3, padding=1)
         )
         self.film = nn.Linear(cond, 2 * outputs)
         self.second = nn.Sequential(
-            nn.GroupNorm(8, outputs), nn.SiLU(), nn.Conv1d(outputs, outputs, 3, padding=1)
+            nn.GroupNorm(GROUPS, outputs), nn.SiLU(), nn.Conv1d(outputs, outputs, 3, padding=1)
         )
         self.skip = nn.Conv1d(inputs, outputs, 1) if inputs != outputs else nn.Identity()
 
