@@ -110,6 +110,17 @@ class PolicyConfig:
         return (*self.observations, *self.estimated)
 
 
+def check_unused(config: PolicyConfig, *names: str) -> None:
+    """Raise ValueError, naming the key, where one of ``names``, of no use to the policy, is not as by default."""
+    for name in names:
+        value, default = getattr(config, name), PolicyConfig.__dataclass_fields__[name].default
+        if value != default:
+            raise ValueError(
+                f"policy.{name}={value!r}; policy.type={config.type!r} has no use for it. Leave it at {default!r}, or "
+                "use type flow."
+            )
+
+
 def at_least(values: Any, section: str, **bounds: float) -> None:
     """Raise ValueError, naming the key, where a field of ``values`` is below its bound."""
     for name, bound in bounds.items():

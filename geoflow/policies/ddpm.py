@@ -22,7 +22,7 @@ from geoflow.flows.flow import Network
 from geoflow.flows.noise import Generators, randn
 from geoflow.policies.backbones import Condition, InvariantTransformer
 from geoflow.policies.base import Policy
-from geoflow.policies.config import PolicyConfig
+from geoflow.policies.config import PolicyConfig, check_unused
 from geoflow.policies.given import Given, counted
 from geoflow.policies.spec import PolicySpec
 
@@ -201,6 +201,7 @@ class DDPMPolicy(Policy):
             raise ValueError(
                 f"policy.target={config.target!r}; for ddpm it is one of {', '.join(PREDICTIONS)}."
             )
+        check_unused(config, "method", "prior", "path", "times", "grid")
         self.cells(config, [config.nfe])  # raises ValueError for more evaluations than it has steps
         super().__init__(replace(config, manifold="Euclidean"), spec)
         self.register_buffer("clip", torch.ones(()))

@@ -17,7 +17,7 @@ from geoflow.flows.priors import WrappedGaussian
 from geoflow.manifolds import Manifold
 from geoflow.policies.backbones import Condition
 from geoflow.policies.base import Policy
-from geoflow.policies.config import PolicyConfig
+from geoflow.policies.config import PolicyConfig, check_unused
 from geoflow.policies.expressions import build
 from geoflow.policies.given import Given, counted
 from geoflow.policies.spec import PolicySpec
@@ -123,6 +123,7 @@ class RegressionPolicy(Policy):
     """Regression on SE(3) x R^k or on flat features: what is left when the generative model is taken away."""
 
     def __init__(self, config: PolicyConfig, spec: PolicySpec) -> None:
+        check_unused(config, "prior", "path", "times", "grid")
         for name, known in (("solver", ("auto", SOLVER)), ("target", ("endpoint",))):
             if getattr(config, name) not in known:
                 raise ValueError(
@@ -185,4 +186,7 @@ class RegressionPolicy(Policy):
 def chosen(config: PolicyConfig) -> Regression:
     """The regression that ``policy.method`` describes; by default l2 in one step."""
     text = "Regression()" if config.method == "Flow()" else config.method
-    return build("policy.method", text, {"Regression": Regression})
+    regression = build("policy.method", text, {"Regression": Regression})
+    if not isinstance(regression, Regression):
+        raise ValueError(f"policy.method={text!r} is no regression; write such as Regression(steps=2).")
+    return regression

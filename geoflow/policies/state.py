@@ -32,12 +32,21 @@ class StateFeatures:
     gravity: bool
 
     def vector(self, obs: Mapping[str, Tensor]) -> Tensor:
-        """All of it side by side, shape (B, N)."""
+        """All of it side by side, shape (B, N).
+
+        Raises:
+            ValueError: one pose alone, of which there is nothing to tell.
+        """
         seen = self._views(obs, self.poses)
         if self.world:
             seen += [obs[name][:, -1] for name in self.poses]
         upright = [obs[name][:, -1] for name in self.poses if self.gravity]
         vectors = [obs[name].flatten(1) for name in self.vectors]
+        if not (seen or upright or vectors):
+            raise ValueError(
+                f"the pose {', '.join(self.poses)} is seen from nowhere else, so that there is nothing to tell of it. "
+                "Leave policy.gravity on, show more observations or observation_steps, or use the backbone transformer."
+            )
         return torch.cat([*_stacked(pose_features, seen), *_stacked(height_and_up, upright), *vectors], -1)
 
     def parts(self, obs: Mapping[str, Tensor]) -> list[Tensor]:

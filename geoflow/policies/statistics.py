@@ -34,11 +34,12 @@ class ChunkStatistics:
         mean = center(space, x.double())
         about = space.log(mean.to(x).expand_as(x), x).square().mean(0)
         features = space.features(x)
+        variance = features.var(0, correction=min(len(x) - 1, 1))  # a single chunk has none
         return cls(
             mean,
             _by_block(about, blocks(space.tangent_dim, arms, extras)).sqrt(),
             features.mean(0),
-            _by_block(features.var(0), blocks(space.feature_dim, arms, extras)).sqrt(),
+            _by_block(variance, blocks(space.feature_dim, arms, extras)).sqrt(),
         )
 
 

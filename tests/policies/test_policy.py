@@ -15,7 +15,7 @@ from geoflow.policies.checkpoint import build_policy
 from geoflow.policies.config import PolicyConfig
 from geoflow.policies.flow import FlowPolicy
 from geoflow.policies.spec import PolicySpec
-from geoflow.policies.statistics import center
+from geoflow.policies.statistics import ChunkStatistics, center
 
 CONFIGS = [
     PolicyConfig(manifold="SE3", width=64, depth=1, horizon=8, execute=4),
@@ -232,6 +232,13 @@ def test_rotations_spread_over_the_whole_group_still_have_a_centre():
     assert middle.isfinite().all()
 
 
+def test_a_single_chunk_has_statistics():
+    space = gf.Product(gf.SE3(), gf.Euclidean(1))
+    found = ChunkStatistics.of(space, space.identity(1, 4), arms=1, extras=1)
+    assert found.feature_scale.isfinite().all()
+    assert (found.feature_scale > 0).all()
+
+
 TOOLBOX = [
     {"method": "MeanFlow(instant=0.5)", "target": "velocity"},
     {"method": "Shortcut()"},
@@ -300,6 +307,10 @@ def test_the_toolbox_by_name(demos, options):
         ({"prior": "Brownian()"}, "'Brownian()' is no prior"),
         ({"grid": "3"}, "'3' is no grid"),
         ({"type": "ddpm", "nfe": 200}, "at most its 100 steps"),
+        ({"observations": ("tcp",), "gravity": False}, "there is nothing to tell of it"),
+        ({"type": "ddpm", "method": "MeanFlow()"}, "policy.type='ddpm' has no use for it"),
+        ({"type": "regression", "path": "Geodesic(Cosine())"}, "Leave it at 'Geodesic()'"),
+        ({"type": "regression", "method": "Regression"}, "write such as Regression(steps=2)"),
         ({"type": "regression", "solver": "euler"}, "auto or regression"),
         ({"type": "regression", "target": "velocity"}, "for a regression it is endpoint"),
     ],
