@@ -1,4 +1,4 @@
-"""Batches: the leading shape (B, *horizon) of what is drawn, and the mean of errors over all but B."""
+"""Batches: the leading shape (B, *horizon) of what is drawn, times for it, and the mean of errors over all but B."""
 
 from __future__ import annotations
 
@@ -9,13 +9,18 @@ import torch
 from torch import Tensor
 
 
+def inner_axes(horizon: int | Sequence[int]) -> tuple[int, ...]:
+    """The axes of a sample between its batch and its point: 16 is one axis, () none."""
+    return (horizon,) if isinstance(horizon, int) else tuple(horizon)
+
+
 def sample_shape(cond: Any, batch: int | None, horizon: int | Sequence[int]) -> tuple[int, ...]:
     """(B, *horizon), B from ``batch`` or else from the first axis of ``cond``.
 
     Raises:
         ValueError: neither says how many, or they disagree.
     """
-    inner = (horizon,) if isinstance(horizon, int) else tuple(horizon)
+    inner = inner_axes(horizon)
     if not isinstance(cond, Tensor):
         if batch is None:
             raise ValueError("how many samples? Give batch=..., or cond as a tensor of shape (B, ...).")
@@ -39,3 +44,8 @@ def mean_inner(errors: Tensor, counts: Tensor | None = None) -> Tensor:
 def over_batch(t: float | Tensor, x: Tensor) -> Tensor:
     """A time, a number or a tensor of no axis, for each of the points x (B, ..., point_dim): shape (B,)."""
     return t.expand(len(x)) if isinstance(t, Tensor) else x.new_full((len(x),), t)
+
+
+def over_inner(t: Tensor, x: Tensor) -> Tensor:
+    """Times (B,) in a shape that broadcasts against the leading axes of points (B, ..., point_dim)."""
+    return t.reshape(-1, *(1,) * (x.dim() - 2))

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from geoflow.flows.batches import sample_shape
+from geoflow.flows.batches import mean_inner, over_inner, sample_shape
 from geoflow.flows.discrete import grid
 from geoflow.flows.flow import Network
 from geoflow.flows.integrators import Solver, Steps, integrate
@@ -132,7 +132,7 @@ class GroupDiffusion(nn.Module):
 
     def features(self, x: Tensor, t: Tensor) -> Tensor:
         """What the network sees (B, ..., feature_dim) of x (B, ..., point_dim) at times t (B,)."""
-        unit = (self.sigma(_over_inner(t, x)) ** 2 + self.spread**2).sqrt()
+        unit = (self.sigma(over_inner(t, x)) ** 2 + self.spread**2).sqrt()
         seen = x.clone()
         for point, tangent in self._positions:
             seen[..., point] = (x[..., point] - self.center[..., point]) / unit[..., tangent]
@@ -153,25 +153,25 @@ class GroupDiffusion(nn.Module):
         """
         with torch.no_grad():
             t = self.times(len(x_1), generator, x_1)
-            sigma = self.sigma(_over_inner(t, x_1)).expand(*x_1.shape[:-1], -1)
+            sigma = self.sigma(over_inner(t, x_1)).expand(*x_1.shape[:-1], -1)
             x = self.noised(x_1, sigma, generator)
             score = self.score_to(x, x_1, sigma)
-            scale = self.score_scale(_over_inner(t, x))
+            scale = self.score_scale(over_inner(t, x))
         predicted = net(self.features(x, t), t, cond)
         predicted = -predicted if self.target == "epsilon" else predicted / scale
         error = predicted - score / scale
-        return error.square().sum(-1).reshape(len(x_1), -1).mean(-1)
+        return mean_inner(error.square().sum(-1))
 
     # Sampling.
 
     def score(self, net: Network, x: Tensor, t: Tensor, cond: Any = None) -> Tensor:
         """The network's score, body tangents (B, ..., tangent_dim) at x (B, ..., point_dim), t (B,)."""
         predicted = net(self.features(x, t), t, cond)
-        return predicted if self.target == "score" else -self.score_scale(_over_inner(t, x)) * predicted
+        return predicted if self.target == "score" else -self.score_scale(over_inner(t, x)) * predicted
 
     def velocity(self, net: Network, x: Tensor, t: Tensor, cond: Any = None) -> Tensor:
         """The probability flow (B, ..., tangent_dim): -1/2 d sigma^2/dt score, with the SDE's marginals."""
-        half = self.sigma(_over_inner(t, x)) ** 2 * (self.sigma_max / self.sigma_min).log()
+        half = self.sigma(over_inner(t, x)) ** 2 * (self.sigma_max / self.sigma_min).log()
         return half * self.score(net, x, t, cond)
 
     @torch.no_grad()
@@ -258,11 +258,6 @@ class GroupDiffusion(nn.Module):
                     "is uniform, which is where sampling starts. Give sigma_max for each tangent axis, such as "
                     "torch.tensor([1.0] * 3 + [4.0] * 3), where positions need another."
                 )
-
-
-def _over_inner(t: Tensor, x: Tensor) -> Tensor:
-    """Times (B,) in a shape that broadcasts against the leading axes of points (B, ..., point_dim)."""
-    return t.reshape(-1, *(1,) * (x.dim() - 2))
 
 
 def _positions(space: Manifold, point: int = 0, tangent: int = 0) -> Iterator[tuple[slice, slice]]:

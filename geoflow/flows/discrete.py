@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from geoflow.flows.batches import sample_shape
+from geoflow.flows.batches import mean_inner, sample_shape
 from geoflow.flows.integrators.grids import Steps, intervals
 from geoflow.flows.noise import Generators, rand
 from geoflow.flows.schedules import Linear, Schedule, check_schedule
@@ -131,12 +131,12 @@ class DiscreteFlow(nn.Module):
         log_p = self.posterior(logits, x_t, kappa)
         log_p_x1 = log_p.gather(-1, x_1.unsqueeze(-1)).squeeze(-1)
         if self.objective == "cross_entropy":
-            return -log_p_x1.reshape(len(x_1), -1).mean(-1)
+            return -mean_inner(log_p_x1)
         # Summed over the others, not 1 - p(x_t): near t = 1 it is small and divided by 1 - kappa.
         others = torch.arange(self.classes, device=x_t.device) != x_t.unsqueeze(-1)
         away = (log_p.exp() * others).sum(-1)
         rate = speed / (1 - _inside(kappa))
-        return (rate * torch.where(x_t == x_1, away, away - 1 - log_p_x1)).reshape(len(x_1), -1).mean(-1)
+        return mean_inner(rate * torch.where(x_t == x_1, away, away - 1 - log_p_x1))
 
     # What the network's logits mean.
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from geoflow.flows.batches import mean_inner, over_batch, sample_shape
+from geoflow.flows.batches import inner_axes, mean_inner, over_batch, over_inner, sample_shape
 from geoflow.flows.couplings import Coupling, independent
 from geoflow.flows.integrators import Solver, Steps, euler, integrate
 from geoflow.flows.noise import Generators
@@ -273,7 +273,7 @@ class Flow(nn.Module):
         """The x_0 (B, *horizon, point_dim) from which `sample` starts when given the same arguments."""
         if x_0 is None:
             return self.prior.sample(sample_shape(cond, batch, horizon), generator)
-        inner = (horizon,) if isinstance(horizon, int) else tuple(horizon)
+        inner = inner_axes(horizon)
         if batch is None and isinstance(cond, Tensor):
             batch = cond.shape[0]
         check_last_axis(x_0, self.space.point_dim, "starting points", self.space)
@@ -282,8 +282,3 @@ class Flow(nn.Module):
             shape = ", ".join(map(str, (count, *(inner or ("...",)), self.space.point_dim)))
             raise ValueError(f"expected starting points x_0 of shape ({shape}); got {tuple(x_0.shape)}.")
         return x_0
-
-
-def over_inner(t: Tensor, x: Tensor) -> Tensor:
-    """Times (B,) in a shape that broadcasts against the leading axes of points (B, ..., point_dim)."""
-    return t.reshape(-1, *(1,) * (x.dim() - 2))

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from geoflow.flows.batches import inner_axes
 from geoflow.flows.discrete import DiscreteFlow, grid
 from geoflow.flows.flow import Flow
 from geoflow.flows.flow_maps import FlowMap
@@ -131,10 +132,9 @@ class JointFlow(nn.Module):
                 f"{getattr(method, 'name', method)} chooses its own steps, and tokens jump at given ones; use euler, "
                 "midpoint or another integrator of fixed steps."
             )
-        if self.flow.target == "endpoint" and method.reaches_end:
-            raise ValueError(f"{method.name} asks for the velocity at t = 1; use euler, midpoint or rkmk3.")
+        self.flow.check_method(method)
         x = self.flow.start(cond, horizon=horizon, batch=batch, generator=generator)
-        tokens = self.modes.start((len(x), *_axes(horizon if modes is None else modes)), generator)
+        tokens = self.modes.start((len(x), *inner_axes(horizon if modes is None else modes)), generator)
         states = [(x, tokens)]
         for t, s in grid(steps):
             x, logits = self._advance(net, cond, method, x, tokens, t, s)
@@ -162,7 +162,3 @@ class JointFlow(nn.Module):
             return self.flow.velocity(tangents, x, x.new_full((len(x),), time), cond)
 
         return method.step(self.flow.space, velocity, x, t, s - t), logits[0]
-
-
-def _axes(horizon: int | Sequence[int]) -> tuple[int, ...]:
-    return (horizon,) if isinstance(horizon, int) else tuple(horizon)

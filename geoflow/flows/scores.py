@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from geoflow.flows.batches import mean_inner, over_inner
 from geoflow.flows.couplings import independent
-from geoflow.flows.flow import Flow, Network, over_inner
+from geoflow.flows.flow import Flow, Network
 from geoflow.flows.noise import Generators
 from geoflow.flows.paths import Diffusion, Geodesic
 from geoflow.flows.paths.noisy import NoisyGeodesic
@@ -94,18 +95,18 @@ def score_loss(
         ValueError: a coupling, given starts or a Haar prior together with a path that holds x_1 alone.
         NotImplementedError: the prior has no density.
     """
-    batch, space, path = x_1.shape[0], flow.space, flow.path
+    space, path = flow.space, flow.path
     if not isinstance(path, NoisyGeodesic):
         _check_free_start(flow, x_0)
     with torch.no_grad():
         x_0, x_1 = flow._pair(x_0, x_1, cond, generator)
-        t = flow.times(batch, generator, x_1)
+        t = flow.times(len(x_1), generator, x_1)
         times = over_inner(t, x_1)
         x_t = path(space, x_0, x_1, times, generator).x_t
     r = path.spread(space, times).to(x_t.dtype)
     target = r * path.conditional_score(space, flow.prior, x_0, x_1, x_t, times)
     error = net(space.features(x_t), t, cond) - flow.scale * target
-    return (error * error).sum(-1).reshape(batch, -1).mean(-1)
+    return mean_inner((error * error).sum(-1))
 
 
 def learned_score(flow: Flow, net: Network) -> Score:

@@ -16,7 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from geoflow.flows.flow import Flow, Network, over_inner
+from geoflow.flows.batches import over_inner
+from geoflow.flows.flow import Flow, Network
 from geoflow.flows.integrators import Steps
 from geoflow.flows.integrators.grids import intervals
 from geoflow.flows.isotropic import isotropic, units

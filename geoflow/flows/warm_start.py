@@ -6,7 +6,8 @@ from typing import Any
 
 from torch import Tensor
 
-from geoflow.flows.flow import Flow, Network, over_inner
+from geoflow.flows.batches import over_inner
+from geoflow.flows.flow import Flow, Network
 from geoflow.flows.integrators import Solver, Steps, euler, integrate
 from geoflow.flows.noise import Generators
 

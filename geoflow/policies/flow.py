@@ -11,7 +11,7 @@ from torch import Tensor
 
 from geoflow.data.chunks import Chunks
 from geoflow.flows import INTEGRATORS, Flow, FlowMap, Path, Prior
-from geoflow.flows.flow import over_inner
+from geoflow.flows.batches import over_inner
 from geoflow.flows.inpainting import sample_onward
 from geoflow.flows.integrators import Integrator, Steps
 from geoflow.flows.integrators.grids import intervals

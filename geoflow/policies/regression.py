@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from geoflow.data.chunks import Chunks
-from geoflow.flows.batches import mean_inner
-from geoflow.flows.flow import Network, over_inner
+from geoflow.flows.batches import mean_inner, over_inner
+from geoflow.flows.flow import Network
 from geoflow.flows.noise import Generators
 from geoflow.flows.priors import WrappedGaussian
 from geoflow.manifolds import Manifold

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from geoflow.flows.batches import mean_inner, over_batch
+from geoflow.flows.batches import mean_inner, over_batch, over_inner
 from geoflow.flows.couplings import Coupling, independent
-from geoflow.flows.flow import Flow, Network, over_inner
+from geoflow.flows.flow import Flow, Network
 from geoflow.flows.integrators import Solver, Steps
 from geoflow.flows.integrators.grids import intervals
 from geoflow.flows.noise import Generators

@@ -7,8 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from geoflow.flows.batches import over_inner
 from geoflow.flows.couplings import Coupling, independent
-from geoflow.flows.flow import Network, over_inner
+from geoflow.flows.flow import Network
 from geoflow.flows.flow_maps.base import FlowMap, Teacher
 from geoflow.flows.integrators import Solver
 from geoflow.flows.noise import Generators

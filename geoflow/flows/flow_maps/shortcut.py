@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from geoflow.flows.flow import Network, over_inner
+from geoflow.flows.batches import over_inner
+from geoflow.flows.flow import Network
 from geoflow.flows.flow_maps.base import FlowMap
 from geoflow.flows.noise import Generators
 

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from geoflow.flows.batches import over_batch
+from geoflow.flows.batches import over_batch, over_inner
 from geoflow.flows.noise import Generators
 from geoflow.flows.priors.base import Prior
 from geoflow.manifolds import Manifold
@@ -60,7 +60,7 @@ class Path(ABC):
     ) -> Tensor:
         """The Euler step (..., point_dim) of dt from x_t at time t, on the path that ends at x_1 = exp(c, v)."""
         x_1 = space.exp(c, v)
-        times = over_batch(t, x_t).reshape(-1, *(1,) * (x_t.dim() - 2))
+        times = over_inner(over_batch(t, x_t), x_t)
         return space.exp(x_t, dt * self.velocity_to(space, x_t, x_1, times))
 
     def endpoint_of(self, space: Manifold, x_t: Tensor, v_t: Tensor, t: Tensor) -> Tensor:
