@@ -37,7 +37,7 @@ class FlowPolicy(Policy):
     in the same widths.
 
     Raises:
-        ValueError: a method, prior, path, coupling, times, grid or solver that is unknown or does not fit the
+        ValueError: a method, prior, path, coupling, times, grid, solver or nfe that is unknown or does not fit the
             others.
     """
 
