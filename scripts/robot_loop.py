@@ -6,6 +6,7 @@ python scripts/robot_loop.py policy.onnx 100             # 100 held-out scenes o
 
 import json
 import sys
+from collections import deque
 
 import numpy as np
 import onnxruntime
@@ -20,29 +21,34 @@ class Robot:
         self.session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         self.facts = json.loads(self.session.get_modelmeta().custom_metadata_map["geoflow"])
         self.rng = np.random.default_rng(seed)
+        self.seen = [name for name in self.facts["inputs"] if name != "noise"]
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the chunk and what was seen: an episode begins."""
+        self.steps = self.facts["inputs"][self.seen[0]][1]
+        self.past, self.plan = deque(maxlen=self.steps), deque()
+
+    def act(self, obs: dict[str, np.ndarray]) -> np.ndarray:
+        """The next action for an observation name -> (d,); a chunk is predicted when the last one is executed."""
+        present = {name: np.array(obs[name], np.float32) for name in self.seen}
+        self.past.extend([present] * (1 if self.past else self.steps))
+        if not self.plan:
+            chunk = self.chunk({name: np.stack([past[name] for past in self.past]) for name in self.seen})
+            self.plan.extend(chunk[: self.facts["execute"]])
+        return self.plan.popleft()
 
     def chunk(self, window: dict[str, np.ndarray]) -> np.ndarray:
         """The next actions (T, 7 + k) for observations name -> (To, ...), the present one last."""
-        feeds = {
-            name: np.asarray(window[name], np.float32)[None]
-            for name in self.facts["inputs"]
-            if name != "noise"
-        }
+        feeds = {name: np.asarray(window[name], np.float32)[None] for name in self.seen}
         noise = self.rng.standard_normal(self.facts["inputs"]["noise"]).astype(np.float32)
         return np.asarray(self.session.run(None, {"noise": noise, **feeds})[0])[0]
 
     def run(self, observe, command, steps: int) -> None:
-        """Observe, predict, execute the chunk's first actions, again."""
-        past, done = [], 0
-        while done < steps:
-            past.append(observe())
-            To = next(shape[1] for name, shape in self.facts["inputs"].items() if name != "noise")
-            last = ([past[0]] * To + past)[-To:]
-            for action in self.chunk({name: np.stack([o[name] for o in last]) for name in last[0]})[
-                : self.facts["execute"]
-            ]:
-                command(action)
-                done += 1
+        """``steps`` times: observe, command."""
+        self.reset()
+        for _ in range(steps):
+            command(self.act(observe()))
 
 
 def main() -> None:
@@ -51,20 +57,15 @@ def main() -> None:
 
     robot, scenes = Robot(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 1
     env = gymnasium.make(robot.facts["env_id"], **robot.facts["env_kwargs"])
-    state: dict = {}
-
-    def command(action: np.ndarray) -> None:
-        if not state["over"]:
-            state["obs"], _, ended, cut, state["info"] = env.step(action)
-            state["over"] = ended or cut
-
     solved = 0
     for scene in range(scenes):
         obs, info = env.reset(seed=1_000_000 + scene)
-        state.update(obs=obs, info=info, over=False)
-        while not state["over"]:
-            robot.run(lambda: state["obs"], command, steps=robot.facts["execute"])
-        solved += state["info"]["is_success"]
+        robot.reset()
+        over = False
+        while not over:
+            obs, _, ended, cut, info = env.step(robot.act(obs))
+            over = ended or cut
+        solved += info["is_success"]
     print(f"solved {solved} of {scenes}")
 
 
