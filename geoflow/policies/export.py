@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping
+from copy import deepcopy
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -38,7 +39,7 @@ def export(
     """Write the sampler to ``path``, and compare what it gives with the policy.
 
     Args:
-        policy: A trained flow policy with pose and vector observations.
+        policy: A trained flow policy whose observations are numbers, no pictures or texts; it stays as it is.
         path: ``.onnx``, for onnxruntime, or ``.pt2``, for torch.export.load.
         nfe: Network evaluations a chunk, fixed in the graph; the policy's own by default.
         weights: "float32", which gives the policy's chunks to rounding; or "int8", for .onnx alone, which is read in
@@ -65,7 +66,7 @@ def export(
             "int8 weights are for .onnx files, and move chunks: give observations (geoflow export --demos FILE) over "
             "which to measure how far."
         )
-    sampler = ChunkSampler(policy.cpu().eval(), nfe).eval().requires_grad_(False)
+    sampler = ChunkSampler(deepcopy(policy).cpu(), nfe).eval().requires_grad_(False)
     inputs, names = sampler.example(), ["noise", *sampler.names]
     facts = {
         "inputs": {name: list(x.shape) for name, x in zip(names, inputs, strict=True)},

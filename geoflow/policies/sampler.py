@@ -17,6 +17,8 @@ from geoflow.lie import se3
 from geoflow.policies.base import Policy
 from geoflow.policies.flow import FlowPolicy
 
+NUMBERS = ("pose", "vector", "points", "embedding")
+"""Kinds of observations that are numbers; pictures and texts are bytes."""
 Step = Callable[[Any, Tensor, float, float, Any], Tensor]
 """(net, x, t, dt, cond) -> x at t + dt, as `Flow.step`."""
 
@@ -92,7 +94,17 @@ class ChunkSampler(nn.Module):
         )
 
     def example(self, batch: int = 1, seed: int = 0) -> tuple[Tensor, ...]:
-        """Random inputs, as the graph takes them."""
+        """Random inputs, as a graph takes them, which is made for float32.
+
+        Raises:
+            ValueError: an observation that is bytes: it would be taken for numbers, or cannot be drawn.
+        """
+        for name, kind in self.policy.spec.kinds.items():
+            if kind not in NUMBERS:
+                raise ValueError(
+                    f"observation {name!r} is of the kind {kind!r}; only policies of {', '.join(NUMBERS)} observations "
+                    "can be exported or timed: a graph takes float32 numbers, and this one is bytes. Use policy.act."
+                )
         generator = torch.Generator().manual_seed(seed)
         policy, spec = self.policy, self.policy.spec
         T, To = policy.config.horizon, policy.config.observation_steps

@@ -58,6 +58,18 @@ def test_onnx_gives_the_same_chunks_to_a_robot(demos, tmp_path, options):
     assert len(commands) == 4
 
 
+def test_a_robot_observes_before_every_command_and_stops_in_time():
+    """Windows are of consecutive ticks, whatever is executed of a chunk; an episode begins with its first repeated."""
+    robot = Robot.__new__(Robot)
+    robot.facts, robot.seen = {"inputs": {"noise": [1, 4, 7], "x": [1, 3, 1]}, "execute": 4}, ["x"]
+    windows, commands = [], []
+    robot.chunk = lambda window: windows.append(window["x"].ravel().tolist()) or np.full((6, 8), len(windows))
+    for _ in range(2):
+        robot.run(lambda: {"x": np.array([len(commands)])}, commands.append, steps=9)
+    assert windows == [[0, 0, 0], [2, 3, 4], [6, 7, 8], [9, 9, 9], [11, 12, 13], [15, 16, 17]]
+    assert [command[0] for command in commands] == [1] * 4 + [2] * 4 + [3] + [4] * 4 + [5] * 4 + [6]
+
+
 @pytest.mark.slow
 def test_int8_weights_are_smaller_and_what_they_move_is_told(demos, tmp_path):
     """The facts say how far chunks are moved over real observations, and a robot's chunks are moved as far."""
@@ -98,8 +110,12 @@ def test_blocks_are_as_near_as_their_steps():
 
 
 @pytest.mark.slow
-def test_torch_export(demos, tmp_path):
-    facts = export(small(demos), tmp_path / "policy.pt2", nfe=1)
+def test_torch_export_leaves_the_policy_as_it_is(demos, tmp_path):
+    policy = small(demos).train()
+    count = policy.parameter_count
+    facts = export(policy, tmp_path / "policy.pt2", nfe=1)
+    assert policy.training
+    assert policy.parameter_count == count > 0
     assert facts["largest_difference"] < 1e-5
     assert (tmp_path / "policy.pt2").stat().st_size > 0
     json.dumps(facts)
@@ -118,6 +134,16 @@ def test_what_cannot_be_exported(demos, tmp_path, options, name, nfe, says):
     policy = small(demos, **options)
     with pytest.raises(ValueError, match=says):
         export(policy, tmp_path / name, nfe)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("kind", "shape"), [("image", (16, 16, 3)), ("text", (8,))])
+def test_bytes_cannot_be_exported(tmp_path, kind, shape):
+    """A graph of float32 would take a picture's bytes for what the encoder makes of them."""
+    spec = PolicySpec("x/Y-v0", 20.0, {"tcp": "pose", "seen": kind}, {"tcp": (7,), "seen": shape}, 8)
+    policy = build_policy(PolicyConfig(width=16, depth=1, horizon=4, execute=2), spec)
+    with pytest.raises(ValueError, match=f"'seen' is of the kind '{kind}'; only policies of pose, vector"):
+        export(policy, tmp_path / "policy.onnx", 1)
     assert not list(tmp_path.iterdir())
 
 
