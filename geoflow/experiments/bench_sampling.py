@@ -7,6 +7,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -153,10 +154,9 @@ def _calls(
 
 def _diffusion(policy: Policy) -> Policy:
     """A diffusion policy with the same network."""
-    from dataclasses import replace
-
     plain = PolicyConfig()
-    changes = {name: getattr(plain, name) for name in ("method", "prior", "path", "times", "grid", "solver")}
+    names = ("method", "prior", "path", "times", "grid", "target", "solver")
+    changes = {name: getattr(plain, name) for name in names}
     return build_policy(replace(policy.config, type="ddpm", manifold="Euclidean", **changes), policy.spec)
 
 
@@ -174,13 +174,11 @@ def _compiling(calls: dict[tuple[str, int, int], Call]) -> dict[str, float]:
 def _onnx(policy: Policy, nfe: int, weights: str, path: Path, threads: int) -> Call:
     import onnxruntime
 
-    device = policy.length.device
     sampler = ChunkSampler(policy, nfe)
     export(policy, path, nfe)
     if weights == "int8":  # how far it moves chunks is not asked here
         shrink(path, sampler.outputs)
     feeds = {name: x.numpy() for name, x in zip(["noise", *sampler.names], sampler.example(), strict=True)}
-    policy.to(device)  # export works on the CPU
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

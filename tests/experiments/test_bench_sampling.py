@@ -4,7 +4,9 @@ import json
 
 import pytest
 
-from geoflow.experiments.bench_sampling import bench_sample
+from geoflow.experiments.bench_sampling import SPEC, _diffusion, bench_sample
+from geoflow.policies.checkpoint import build_policy
+from geoflow.policies.config import PolicyConfig
 
 
 def test_cells_baseline_and_precision(tmp_path):
@@ -26,3 +28,11 @@ def test_what_cannot_be_timed(tmp_path, way, says):
     with pytest.raises(ValueError, match=says):
         bench_sample(tmp_path / "sample.json", ways=(way,), device="cpu")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("options", [{"target": "velocity"}, {"method": "MeanFlow()", "solver": "jump"}])
+def test_every_flow_has_a_diffusion_of_the_same_network_beside_it(options):
+    policy = build_policy(PolicyConfig(width=16, depth=1, **options), SPEC)
+    beside = _diffusion(policy)
+    assert type(beside.net) is type(policy.net)
+    assert beside.config.target == "endpoint"
