@@ -43,6 +43,25 @@ class CollectionError(ValueError):
     """Demonstrations cannot be collected so; the message says what would work."""
 
 
+def scene_seed(seed: int, attempt: int) -> int:
+    """What an attempt of a --seed is reset with.
+
+    Raises:
+        CollectionError: it would be a scene that is held out for evaluation, or one of another --seed.
+    """
+    most = EvaluateConfig.first_seed // SEEDS - 1
+    if not 0 <= seed <= most:
+        raise CollectionError(
+            f"seed={seed}; it lies between 0 and {most}: attempt i is reset with seed * {SEEDS} + i, "
+            f"and scenes from {EvaluateConfig.first_seed} on are held out for evaluation."
+        )
+    if attempt >= SEEDS:
+        raise CollectionError(
+            f"{attempt} attempts are done; one seed gives at most {SEEDS}: use another one, and another file."
+        )
+    return seed * SEEDS + attempt
+
+
 @dataclass(frozen=True)
 class Summary:
     """What a collection came to."""
@@ -152,10 +171,11 @@ class _Run:
         self.steps = 0
         self._given = set(self.done)
 
-    def next(self) -> int:
-        """The first attempt that is neither done nor given to a worker."""
-        attempt = next(i for i in range(SEEDS + 1) if i not in self._given)
-        self._given.add(attempt)
+    def next(self) -> int | None:
+        """The first attempt that is neither done nor given to a worker; None where the seeds are used up."""
+        attempt = next((i for i in range(SEEDS) if i not in self._given), None)
+        if attempt is not None:
+            self._given.add(attempt)
         return attempt
 
     def add(self, attempt: int, outcome: _Outcome) -> None:
@@ -209,8 +229,7 @@ def _attempt_all(run: _Run, workers: int) -> None:
     ):
         while not run.complete():
             # One attempt more than there are processes keeps all of them busy.
-            while len(pending) <= workers:
-                attempt = run.next()
+            while len(pending) <= workers and (attempt := run.next()) is not None:
                 pending[submit(attempt)] = attempt
             for future in wait(pending, return_when=FIRST_COMPLETED).done:
                 run.add(pending.pop(future), future.result())
@@ -224,12 +243,7 @@ def _attempt_all(run: _Run, workers: int) -> None:
 
 def _check(task: _Task, config: CollectConfig) -> Meta:
     """The description of the file to be, after checks that cost little."""
-    if task.seed < 0 or (task.seed + 1) * SEEDS > EvaluateConfig.first_seed:
-        most = EvaluateConfig.first_seed // SEEDS - 1
-        raise CollectionError(
-            f"seed={task.seed}; it lies between 0 and {most}: attempt i is reset with seed * {SEEDS} + i, "
-            f"and scenes from {EvaluateConfig.first_seed} on are held out for evaluation."
-        )
+    scene_seed(task.seed, 0)
     if config.episodes > SEEDS:
         raise CollectionError(
             f"episodes={config.episodes}; one seed gives at most {SEEDS}: use several files."
@@ -368,7 +382,7 @@ class _Worker:
         """Run an attempt and leave its file."""
         task = self._task
         self._env = self._env or make_env(task.env)
-        episode = run_expert(self._env, task.seed * SEEDS + attempt, task.choice, task.disturbance)
+        episode = run_expert(self._env, scene_seed(task.seed, attempt), task.choice, task.disturbance)
         outcome = _Outcome(episode.failure, len(episode))
         if episode.success:
             base: Any = self._env.unwrapped

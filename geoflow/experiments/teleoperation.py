@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from geoflow.data.demonstrations import DemonstrationError, Demonstrations, Episode, Meta, write
-from geoflow.experiments.collection import SEEDS
+from geoflow.experiments.collection import scene_seed
 from geoflow.experiments.config import EnvConfig
 from geoflow.experiments.environments import arms_of, cameras_of, make_env
 from geoflow.experiments.provenance import versions, write_provenance
@@ -140,7 +140,7 @@ class Session:
         name: Of the env, for errors.
 
     Raises:
-        ValueError: an env with other observations or actions.
+        ValueError: an env with other observations or actions; a seed whose scenes are held out or used up.
     """
 
     def __init__(self, env: gym.Env, takes: Takes, seed: int, name: str) -> None:
@@ -218,7 +218,7 @@ class Session:
             self._idle, self.note = 0, ""
 
     def _begin(self, note: str) -> None:
-        self.seed = self._seed * SEEDS + self._takes.attempts
+        self.seed = scene_seed(self._seed, self._takes.attempts)
         self._obs, _ = self._env.reset(seed=self.seed)
         self._active = 0
         self.hands = [Hand(np.asarray(self._obs[name]), *self._bounds) for name in self._names]
@@ -302,14 +302,15 @@ def teleoperate(
         kwargs: What to make it with.
         out: The demonstration file.
         screen: auto, window or browser.
-        seed: Scenes are reset with seed * 10 000 + attempt, as for collecting.
+        seed: 0 to 99; scenes are reset with seed * 10 000 + attempt, as for collecting.
         port: Of the page in the browser.
 
     Returns:
         The file, if anything was saved.
 
     Raises:
-        ValueError: an unknown task, one without hands, no screen; the file holds another task.
+        ValueError: an unknown task, one without hands, no screen; the file holds another task; a seed whose scenes
+            are held out for evaluation.
     """
     kind = choose(screen)
     config = EnvConfig(task_id(task), dict(kwargs or {}))

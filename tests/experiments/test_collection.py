@@ -180,6 +180,17 @@ def test_an_expert_that_never_succeeds_ends_with_its_failures(tmp_path):
         collect(env, replace(CONFIG, episodes=2), tmp_path / "demos.h5")
 
 
+def test_no_attempt_is_a_scene_of_another_seed(tmp_path, monkeypatch):
+    """Processes are kept busy with attempts beyond those that are wanted, but never beyond the seeds there are."""
+    monkeypatch.setattr(collection, "SEEDS", 3)
+    env, played = EnvConfig(REACH, {"clumsy": 1.0, "steps": 3}), []
+    run = collection.run_expert
+    monkeypatch.setattr(collection, "run_expert", lambda *a: (played.append(a[1]), run(*a))[1])
+    with pytest.raises(CollectionError, match="only 0 of 3 attempts"):
+        collect(env, replace(CONFIG, episodes=2), tmp_path / "demos.h5", seed=1)
+    assert played == [3, 4, 5]
+
+
 def test_it_is_continued_under_another_numpy_but_not_under_another_mujoco(tmp_path, monkeypatch):
     """Every demonstration of a file is of one simulator; what else changed between two runs does not matter."""
     env, out = EnvConfig(REACH, {"clumsy": 1.0, "steps": 3}), tmp_path / "demos.h5"

@@ -190,6 +190,19 @@ def test_unsolved_episodes_are_discarded_and_counted(tmp_path: Path):
     assert one.left
 
 
+@pytest.mark.parametrize(
+    ("seed", "attempts", "says"),
+    [
+        (100, 0, "held out for evaluation"),
+        (-1, 0, "between 0 and 99"),
+        (99, 10_000, "10000 attempts are done"),
+    ],
+)
+def test_scenes_of_evaluations_are_not_recorded(tmp_path: Path, seed: int, attempts: int, says: str):
+    with pytest.raises(ValueError, match=says):
+        session(takes(tmp_path / "x.h5", attempts=attempts), seed)
+
+
 def test_an_episode_that_fails_makes_room_for_the_next(tmp_path: Path):
     kept = takes(tmp_path / "x.h5")
     one = session(kept, steps=5)
