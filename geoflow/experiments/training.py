@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
+from accelerate.state import AcceleratorState, PartialState
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -32,6 +33,9 @@ from geoflow.experiments.provenance import provenance
 from geoflow.policies.base import Policy, PolicySpec
 from geoflow.policies.checkpoint import CheckpointError, build_policy, load_policy
 from geoflow.policies.flow import FlowPolicy
+
+LAUNCHERS = ("LOCAL_RANK", "ACCELERATE_USE_CPU")
+"""Environment variables that a process has from torchrun or accelerate launch."""
 
 
 def train(config: Config, out: Path, seed: int = 0, device: str = "auto", *, resume: bool = True) -> Path:
@@ -57,11 +61,8 @@ def train(config: Config, out: Path, seed: int = 0, device: str = "auto", *, res
     """
     settings = config.train
     device = resolve_device(device)
-    precision = mixed_precision(settings.precision, device)
-    # It keeps its first precision for the whole process, which may have trained something else before.
-    AcceleratorState._reset_state()
-    accelerator = Accelerator(cpu=device == "cpu", mixed_precision=precision)
-    run = _Run(out, config, seed, resume)
+    accelerator = _accelerator(device, mixed_precision(settings.precision, device))
+    run = _Run(out, config, seed, str(accelerator.device), resume)
     if run.finished:
         tqdm.write(f"{out} is trained already ({settings.steps} steps).")
         return out
@@ -79,7 +80,7 @@ def train(config: Config, out: Path, seed: int = 0, device: str = "auto", *, res
     torch.manual_seed(seed)
     policy = build_policy(config.policy, PolicySpec.of(chunks))
     policy.fit(chunks)
-    if settings.start:
+    if settings.start and not run.begun:
         policy.begin_from(load_policy(settings.start))
     policy.to(accelerator.device)
     average = AveragedModel(policy, multi_avg_fn=_warm_up_average(settings.ema_power))
@@ -95,16 +96,15 @@ def train(config: Config, out: Path, seed: int = 0, device: str = "auto", *, res
     model, optimizer = accelerator.prepare(policy, optimizer)
     done, seconds = run.restore(policy, average, optimizer)
     main = accelerator.is_main_process
-    if main:
-        run.begin(policy, seconds, done)
     share = settings.batch_size // accelerator.num_processes
     window = slice(accelerator.process_index * share, (accelerator.process_index + 1) * share)
     progress = bar(
         total=settings.steps, initial=done, desc=f"train {out.name}", unit="step", disable=not main
     )
     losses: list[Tensor] = []
-    logged, started = time.perf_counter(), time.perf_counter() - seconds
-    with progress, _deferred_interrupt() as interrupted:
+    recording = run.recording(policy, seconds, done) if main else nullcontext()
+    with progress, recording, _deferred_interrupt() as interrupted:
+        logged, started = time.perf_counter(), time.perf_counter() - seconds
         for step in range(done, settings.steps):
             batch = chunks.batch(chunks.shuffled(step, settings.batch_size, seed)[window]).to(
                 accelerator.device
@@ -146,6 +146,18 @@ def train(config: Config, out: Path, seed: int = 0, device: str = "auto", *, res
     return out
 
 
+def _accelerator(device: str, precision: str) -> Accelerator:
+    """accelerate's, on ``device``, or on the one that a launcher gives to this process.
+
+    It keeps its first device and precision for the whole process, which may have trained something else before.
+    """
+    launched = any(name in os.environ for name in LAUNCHERS)
+    AcceleratorState._reset_state(reset_partial_state=not launched)
+    if not launched:
+        PartialState(cpu=device == "cpu").device = torch.device(device)
+    return Accelerator(cpu=device == "cpu", mixed_precision=precision)
+
+
 def compile_loss(policy: Policy) -> None:
     """Compile, in place and without a graph break, a flow's loss with its network, or another policy's network.
 
@@ -167,8 +179,8 @@ def learning_rate(step: int, config: TrainConfig) -> float:
 class _Run:
     """A run folder: what is written when, and how a run is taken up again."""
 
-    def __init__(self, out: Path, config: Config, seed: int, resume: bool) -> None:
-        self._out, self._config, self._seed = out, config, seed
+    def __init__(self, out: Path, config: Config, seed: int, device: str, resume: bool) -> None:
+        self._out, self._config, self._seed, self._device = out, config, seed, device
         self._state = out / "training" / "state.safetensors"
         self._metrics = out / "metrics.jsonl"
         self._step = 0
@@ -203,9 +215,14 @@ class _Run:
         """The last step is done and its weights are written."""
         return self._step >= self._config.train.steps and (self._out / "model.safetensors").is_file()
 
+    @property
+    def begun(self) -> bool:
+        """There is a checkpoint to go on from."""
+        return self._step > 0
+
     def restore(self, policy: Policy, average: AveragedModel, optimizer: Any) -> tuple[int, float]:
         """Load the last checkpoint, if there is one; the steps done and the seconds they took."""
-        if self._step == 0:
+        if not self.begun:
             return 0, 0.0
         parts: dict[str, dict[str, Tensor]] = {"policy": {}, "average": {}, "optimizer": {}}
         with safe_open(self._state, "pt") as file:
@@ -223,14 +240,17 @@ class _Run:
         optimizer.load_state_dict({"state": moments, "param_groups": groups})
         return self._step, seconds
 
-    def begin(self, policy: Policy, seconds: float, done: int) -> None:
-        """Write what is known before the first step, and drop log lines beyond the checkpoint."""
+    @contextmanager
+    def recording(self, policy: Policy, seconds: float, done: int) -> Iterator[None]:
+        """Open the run for `log` and `save`: what is known already is written, log lines beyond the checkpoint go."""
         self._out.mkdir(parents=True, exist_ok=True)
         self._describe(policy, seconds)
         lines = self._metrics.read_text().splitlines() if done and self._metrics.is_file() else []
         kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= done]
         write_text(self._metrics, "".join(line + "\n" for line in kept))
         self._board = SummaryWriter(str(self._out / "tensorboard"), purge_step=done or None)
+        with closing(self._board):
+            yield
 
     def log(self, record: dict[str, float]) -> None:
         """One line of metrics.jsonl, and the same to TensorBoard."""
@@ -263,7 +283,7 @@ class _Run:
             "seed": self._seed,
             "train_seconds": round(seconds, 1),
             "parameters": policy.parameter_count,
-            **provenance(),
+            **provenance(self._device),
         }
         write_text(self._out / "config.json", json.dumps(description, indent=2) + "\n")
         write_text(self._out / "README.md", model_card(self._out.name, description))

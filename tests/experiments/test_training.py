@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -283,6 +284,50 @@ def test_demonstrations_of_another_task_are_refused(demos, tmp_path):
     config = replace(small(demos), env=EnvConfig("tests/Other-v0"))
     with pytest.raises(DemonstrationError, match=r"recorded in tests/Walk-v0, but tests/Other-v0"):
         train(config, tmp_path / "run", device="cpu")
+
+
+@pytest.fixture
+def afterwards_on_the_cpu():
+    yield
+    training._accelerator("cpu", "no")
+
+
+@pytest.mark.usefixtures("afterwards_on_the_cpu")
+def test_trainings_of_one_process_may_differ_in_device(monkeypatch):
+    """Each is on the device asked for, its index too; where there is a launcher, that decides."""
+    asked = ["cpu", "meta", "cuda:1", "cpu"]
+    assert [str(training._accelerator(device, "no").device) for device in asked] == asked
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    assert str(training._accelerator("cuda:1", "no").device) == "cpu"
+
+
+def test_a_run_says_where_it_was_trained_and_leaves_no_file_open(demos, tmp_path, monkeypatch):
+    closed = []
+    monkeypatch.setattr(training, "provenance", lambda device: {"hardware": f"a {device}"})
+    monkeypatch.setattr(training.SummaryWriter, "close", lambda board: closed.append(board))
+    run = train(small(demos), tmp_path / "run", device="cpu")
+    assert json.loads((run / "config.json").read_text())["hardware"] == "a cpu"
+    assert len(closed) == 1
+
+
+def test_what_a_run_began_with_is_needed_once(demos, tmp_path):
+    """From its first checkpoint on it holds all weights itself."""
+    first = train(small(demos, steps=1), tmp_path / "first", device="cpu")
+    config = small(demos, start=str(first))
+    original = training._Run.save
+
+    def break_off(self, *what):
+        original(self, *what)
+        raise RuntimeError("broken off")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training._Run, "save", break_off)
+        with pytest.raises(RuntimeError, match="broken off"):
+            train(config, tmp_path / "parts", device="cpu")
+    train(config, tmp_path / "whole", device="cpu")
+    shutil.rmtree(first)
+    train(config, tmp_path / "parts", device="cpu")
+    assert_same(state(tmp_path / "parts")[1], state(tmp_path / "whole")[1])
 
 
 def test_trainings_of_one_process_may_differ_in_precision(demos, tmp_path):
