@@ -23,7 +23,7 @@ from typing import Any
 from geoflow.data.atomic import write_text
 from geoflow.experiments.config import Config, EvaluateConfig, load
 from geoflow.experiments.demo import configs_folder
-from geoflow.experiments.evaluation import evaluate, read_evaluation
+from geoflow.experiments.evaluation import evaluate, read_asked
 from geoflow.experiments.json_files import write_json
 from geoflow.experiments.progress import bar
 from geoflow.experiments.proportions import Z_95
@@ -40,7 +40,6 @@ COLOURS = {
     "given": "#E69F00",
 }
 QUICK = {"train.steps": 4, "train.batch_size": 8}
-SETTINGS = ("execute", "delay", "manner", "ensemble", "first_seed")
 KEPT = ("episodes", "successes", "success_rate", "ci_low", "ci_high", "mean_steps", "failures", "jumps")
 
 
@@ -90,7 +89,9 @@ def main() -> None:
     parser.add_argument("--episodes", type=int, default=300)
     parser.add_argument("--first-seed", type=int, default=1_000_500, help="of the held-out scenes")
     parser.add_argument("--nfe", type=int, default=10)
-    parser.add_argument("--execute", type=int, default=6, help="steps from one prediction to the next")
+    parser.add_argument(
+        "--execute", type=int, default=6, help="steps from one prediction to the next; 0: the policy's own"
+    )
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--publish", type=Path, help="the folder docs")
     parser.add_argument("--quick", action="store_true", help="everything tiny")
@@ -136,12 +137,13 @@ def settings(a: argparse.Namespace, method: str, start: Path | None) -> Config:
 
 def cells(a: argparse.Namespace) -> Iterator[Cell]:
     """Every way to play: of each geometry the robot that waits, then the longest delay."""
+    untold = [manner for manner in a.manners if manner != "given"]  # without delay these are one
     for disturbance in a.disturbances:
         for method in a.methods:
             for delay in sorted(a.delays, key=lambda delay: (delay > 0, -delay)):
                 for manner in a.manners:
                     told = manner == "given"
-                    if delay or told or manner == a.manners[0]:
+                    if delay or told or manner == untold[0]:
                         yield Cell(method, told, manner if delay else "naive", delay, disturbance)
 
 
@@ -149,15 +151,9 @@ def played(a: argparse.Namespace, cell: Cell) -> dict[str, Any]:
     """The row of a cell, played if it was not."""
     config = cell.config(a)
     run = trained(a, cell.method, cell.told)
-    path = evaluate(
-        run, config, a.device, a.out / f"{cell.method}{'_given' * cell.told}_{cell.disturbance:g}.json"
-    )
-    record = next(
-        record
-        for record in read_evaluation(path)
-        if all(record[key] == getattr(config, key) for key in SETTINGS)
-        and (record["nfe"], record["disturbance"]) == (a.nfe, cell.disturbance)
-    )
+    path = a.out / f"{cell.method}{'_given' * cell.told}_{cell.disturbance:g}.json"
+    evaluate(run, config, a.device, path)
+    (record,) = read_asked(run, config, path)
     row = {
         "method": cell.method,
         "told": cell.told,
@@ -213,6 +209,12 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def jump(row: dict[str, Any], where: str, key: str) -> float:
+    """A mean change of step at the chunks' "border" or "inside" of them; NaN where there was none."""
+    part = row["jumps"].get(where)
+    return part["mean"][key] if part else math.nan
+
+
 def draw(rows: list[dict[str, Any]], path: Path) -> None:
     """Success, and the change of step at chunk borders, against the delay: a column for each share of disturbance."""
     import matplotlib as mpl
@@ -248,10 +250,13 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
                 high = [100 * (row["ci_high"] - row["success_rate"]) for row in line]
                 axes[0, column].errorbar(x, y, [low, high], lw=1.3, elinewidth=0.7, **look)
                 for axis, key in ((axes[1, column], "change_mm"), (axes[2, column], "change_deg")):
-                    axis.plot(x, [row["jumps"]["border"]["mean"][key] for row in line], lw=1.3, **look)
+                    axis.plot(x, [jump(row, "border", key) for row in line], lw=1.3, **look)
         for axis, key in ((axes[1, column], "change_mm"), (axes[2, column], "change_deg")):
-            inside = [row["jumps"]["inside"]["mean"][key] for row in here]
-            axis.axhspan(min(inside), max(inside), color="#c3cad4", alpha=0.6, lw=0, label="inside chunks")
+            inside = [jump(row, "inside", key) for row in here if row["jumps"].get("inside")]
+            if inside:
+                axis.axhspan(
+                    min(inside), max(inside), color="#c3cad4", alpha=0.6, lw=0, label="inside chunks"
+                )
         axes[2, column].set(
             xlabel="delay [ms] (points side by side)",
             xticks=[50 * d for d in sorted({r["delay"] for r in rows})],

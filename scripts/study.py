@@ -30,7 +30,7 @@ from geoflow.experiments.comparison import read_comparison
 from geoflow.experiments.config import Config, load
 from geoflow.experiments.demo import configs_folder
 from geoflow.experiments.devices import resolve_device
-from geoflow.experiments.evaluation import evaluate, read_evaluation
+from geoflow.experiments.evaluation import evaluate, read_asked
 from geoflow.experiments.json_files import write_json
 from geoflow.experiments.progress import bar
 from geoflow.experiments.proportions import wilson_interval
@@ -77,8 +77,16 @@ def study(
 
     Returns:
         The path of the table.
+
+    Raises:
+        CollectionError: ``out`` holds demonstrations that were collected with other settings.
+        CheckpointError: ``out`` holds a training with other settings.
     """
     device = resolve_device(device)
+    for task in tasks:
+        config = settings(out, task, methods[0], quick=quick)
+        (demonstrations,) = config.train.files
+        collect(config.env, config.collect, demonstrations)
     records = []
     runs: dict[str, list[Path]] = defaultdict(list)
     jobs = [
@@ -90,16 +98,12 @@ def study(
     ]
     for task, method, rate, seed in bar(jobs, desc="study", unit="run"):
         config = settings(out, task, method, rate, steps, development=development, quick=quick)
-        (demonstrations,) = config.train.files
-        if not demonstrations.exists():
-            collect(config.env, config.collect, demonstrations, 0)
         run = out / task / "_".join([method, *([f"{rate:g}"] if rate else []), str(seed)])
         runs[task].append(run)
         train(config, run, seed, device)
         facts = {"task": task, "method": method, "rate": config.train.learning_rate, "training_seed": seed}
-        records += [
-            facts | plain(record) for record in read_evaluation(evaluate(run, config.evaluate, device))
-        ]
+        evaluate(run, config.evaluate, device)
+        records += [facts | plain(record) for record in read_asked(run, config.evaluate)]
         write_json(out / "results.json", records)
     for task in tasks:
         comparison = read_comparison(runs[task])

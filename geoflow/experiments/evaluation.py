@@ -79,7 +79,7 @@ def evaluate(
 
     Raises:
         CheckpointError: the folder is no trained policy.
-        ValueError: unknown env, one that the policy does not fit, nfe below 1, no episodes, execute too long.
+        ValueError: unknown env, one that the policy does not fit, nfe below 1, execute too long.
     """
     run, config = Path(run), config or EvaluateConfig()
     device = resolve_device(device)
@@ -88,17 +88,11 @@ def evaluate(
     meta = read_json(run / "config.json")
     env = env or trained_env(meta)
     execution = _execution(config, policy)
-    if config.episodes < 1:
-        raise ValueError(f"episodes={config.episodes}; give at least 1, and 100 for a claim.")
-    cells = solvers(policy.config, config.nfe)
-    path = Path(out) if out is not None else run / "eval.json"
-    kwargs = json.loads(json.dumps(env.kwargs))  # as it will be read back: a tuple is a list in JSON
-    how: dict[str, Any] = asdict(execution) | {"disturbance": config.disturbance}
-    how |= {"first_seed": config.first_seed, "weights": weights}
-    identity = {cell: _Identity(cell.nfe, cell.name, env.id, kwargs, **how) for cell in cells}
+    identity = _identities(policy, config, env, weights)
+    path = _path(run, out)
     records = _finished(path, weights)
     enough = [_identity(record) for record in records if record["episodes"] >= config.episodes]
-    todo = [cell for cell in cells if overwrite or identity[cell] not in enough]
+    todo = [cell for cell in identity if overwrite or identity[cell] not in enough]
     if not todo:
         tqdm.write(f"{path} holds all that was asked for; --overwrite does it again.")
         return path
@@ -162,6 +156,22 @@ def read_evaluation(path: Path) -> list[dict[str, Any]]:
     # Files from before there were delays say only how many steps were executed.
     before = {"disturbance": 0.0}
     return [asdict(Execution(record["execute"])) | before | record for record in content["records"]]
+
+
+def read_asked(
+    run: Path | str, config: EvaluateConfig, out: Path | str | None = None, env: EnvConfig | None = None
+) -> list[dict[str, Any]]:
+    """What `evaluate` was asked for with the same arguments; its file may hold other scenes, manners and envs too.
+
+    Raises:
+        CheckpointError: the folder is no trained policy.
+        ValueError: it was not evaluated.
+    """
+    run = Path(run)
+    policy = load_policy(run)
+    env = env or trained_env(read_json(run / "config.json"))
+    asked = _identities(policy, config, env, _fingerprint(run / "model.safetensors")).values()
+    return [record for record in read_evaluation(_path(run, out)) if _identity(record) in asked]
 
 
 def summary(episodes: list[Episode]) -> dict[str, Any]:
@@ -270,6 +280,21 @@ def _one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def _identities(
+    policy: Policy, config: EvaluateConfig, env: EnvConfig, weights: str
+) -> dict[Solver, _Identity]:
+    """The cells of an evaluation."""
+    kwargs = json.loads(json.dumps(env.kwargs))  # as it will be read back: a tuple is a list in JSON
+    how: dict[str, Any] = asdict(_execution(config, policy)) | {"disturbance": config.disturbance}
+    how |= {"first_seed": config.first_seed, "weights": weights}
+    cells = solvers(policy.config, config.nfe)
+    return {cell: _Identity(cell.nfe, cell.name, env.id, kwargs, **how) for cell in cells}
+
+
+def _path(run: Path, out: Path | str | None) -> Path:
+    return Path(out) if out is not None else run / "eval.json"
 
 
 # Facts of a record.

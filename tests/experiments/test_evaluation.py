@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 
 import geoflow as gf
 from geoflow.experiments.config import EnvConfig, EvaluateConfig
-from geoflow.experiments.evaluation import evaluate, read_evaluation, solvers, trained_env
+from geoflow.experiments.evaluation import evaluate, read_asked, read_evaluation, solvers, trained_env
 from geoflow.experiments.proportions import wilson_interval
 from geoflow.experiments.rollout import Freeze, Solver
 from geoflow.experiments.viewing import view
@@ -107,6 +107,23 @@ def test_finished_cells_are_kept_and_new_ones_added(run):
     assert len(read_evaluation(path)) == 3
     evaluate(run, replace(TWELVE, episodes=2), overwrite=True)
     assert sorted(record["episodes"] for record in read_evaluation(path)) == [2, 3, 3]
+
+
+def test_what_was_asked_for_is_read_and_nothing_else(run):
+    """A file holds what was ever played; other scenes, manners and envs are other measurements."""
+    one = replace(TWELVE, episodes=1)
+    easy = EnvConfig(REACH.id, {"tolerance": 0.5})
+    for config in (one, replace(one, nfe=(1,)), replace(one, first_seed=900_000), replace(one, delay=2)):
+        evaluate(run, config)
+        (record,) = read_asked(run, config)
+        assert (record["nfe"], record["delay"]) == (config.nfe[0], config.delay)
+        assert record["episode_records"][0]["seed"] == config.first_seed
+    path = evaluate(run, one, env=easy)
+    assert read_asked(run, one, path, easy)[0]["env_kwargs"] == easy.kwargs
+    assert read_asked(run, one)[0]["env_kwargs"] == REACH.kwargs
+    assert read_asked(run, replace(one, execute=3)) == []
+    assert len(read_asked(run, replace(one, nfe=(1, 2)))) == 2
+    assert len(read_evaluation(path)) == 5
 
 
 def test_records_of_other_weights_are_dropped(run):

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from geoflow.experiments.collection import CollectionError, collect
+
 sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
 
 from study import DEVELOPMENT_SEED, METHODS, settings, study
@@ -28,6 +30,13 @@ def test_without_rates_a_method_has_its_own_and_the_held_out_scenes(method):
     assert config.train.learning_rate == 2e-3
 
 
+def test_it_does_not_train_on_the_demonstrations_of_another_study(tmp_path):
+    tiny = settings(tmp_path, "peg_study", "se3_flow", quick=True)
+    collect(tiny.env, tiny.collect, tiny.train.files[0])
+    with pytest.raises(CollectionError, match="episodes 4 there, 2000 asked for"):
+        study(tmp_path, ["peg_study"], ["se3_flow"], [0])
+
+
 @pytest.mark.slow
 def test_it_runs_and_skips_what_is_done(tmp_path):
     table = study(tmp_path, ["peg_study"], ["se3_flow", "regression"], [0], rates=[1e-3], quick=True)
@@ -43,3 +52,7 @@ def test_it_runs_and_skips_what_is_done(tmp_path):
     written = weights.stat().st_mtime_ns
     study(tmp_path, ["peg_study"], ["se3_flow", "regression"], [0], rates=[1e-3], quick=True)
     assert weights.stat().st_mtime_ns == written
+    table = study(tmp_path, ["peg_study"], ["se3_flow"], [0], rates=[1e-3], quick=True, development=True)
+    assert len(table.read_text().splitlines()) == 2 + 4
+    records = json.loads((tmp_path / "results.json").read_text())
+    assert {record["first_seed"] for record in records} == {DEVELOPMENT_SEED}
