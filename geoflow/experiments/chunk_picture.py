@@ -16,10 +16,14 @@ from matplotlib.figure import Figure
 from mpl_toolkits.mplot3d.art3d import Line3DCollection
 
 from geoflow.experiments.figures import INK, STYLE
+from geoflow.flows import INTEGRATORS
+from geoflow.flows.integrators.grids import intervals
 from geoflow.lie import so3
 from geoflow.policies.base import Policy
+from geoflow.policies.flow import FlowPolicy
 
 TIMES = (0.0, 0.25, 0.5, 0.75, 1.0)
+STEPS = 8
 AXIS_COLOURS = ("#c8553d", "#4f9d69", "#3b6fb6")
 SAMPLES = 12
 HALO = [patheffects.withStroke(linewidth=2.5, foreground="white")]
@@ -32,27 +36,29 @@ class ChunkFlow:
     Attributes:
         states: World frame, the poses of n arms, shape (len(TIMES), samples, T, n, 7).
         poses: Pose observations the chunk was predicted from, name -> (7,).
+        times: When they are: `TIMES`, where the policy steps through these.
     """
 
     states: np.ndarray
     poses: dict[str, np.ndarray]
+    times: tuple[float, ...] = TIMES
 
 
-def sample_flow(policy: Policy, obs: Mapping[str, Any], seed: int = 0, steps: int = 8) -> ChunkFlow:
-    """Sample one chunk several times, and keep its states at `TIMES`; ``steps`` is a multiple of 4."""
+def sample_flow(policy: Policy, obs: Mapping[str, Any], seed: int = 0) -> ChunkFlow:
+    """Sample one chunk several times in `STEPS` steps, and keep its states nearest to `TIMES`."""
     To = policy.config.observation_steps
     batch = {
         name: torch.as_tensor(np.asarray(value))[None, None].repeat(SAMPLES, To, *[1] * np.ndim(value))
         for name, value in obs.items()
     }
     generators = [torch.Generator().manual_seed(seed + i) for i in range(SAMPLES)]
-    nfe = policy.cells(policy.config, [steps])[0][0]
-    states = policy.sample_path(batch, nfe=nfe, generator=generators).cpu().numpy()
-    index = [round(t * (len(states) - 1)) for t in TIMES]
+    states = policy.sample_path(batch, *_cell(policy), generator=generators).cpu().numpy()
+    times = _times(policy, len(states) - 1)
+    index = [int(np.abs(times - t).argmin()) for t in TIMES]
     kinds = policy.spec.kinds  # of all its tasks, while ``obs`` are one's
     poses = {name: np.asarray(x) for name, x in obs.items() if kinds.get(name) == "pose"}
     hands = states[index][..., : 7 * policy.arms]
-    return ChunkFlow(hands.reshape(*hands.shape[:-1], policy.arms, 7), poses)
+    return ChunkFlow(hands.reshape(*hands.shape[:-1], policy.arms, 7), poses, tuple(times[index].tolist()))
 
 
 def chunk_picture(flows: Mapping[str, ChunkFlow], colours: Mapping[str, str]) -> bytes:
@@ -66,13 +72,13 @@ def chunk_picture(flows: Mapping[str, ChunkFlow], colours: Mapping[str, str]) ->
             left=0.03, right=1, bottom=0, top=1 - 0.34 / (2.45 * rows + 0.3), wspace=0, hspace=0
         )
         for row, (policy, flow) in enumerate(flows.items()):
-            for column, t in enumerate(TIMES):
+            for column, t in enumerate(flow.times):
                 axes: Any = figure.add_subplot(rows, columns, row * columns + column + 1, projection="3d")
                 _draw_box(axes, centre, half)
                 _draw_context(axes, flow, centre, half)
                 for arm in range(flow.states.shape[-2]):
                     _draw_chunk(axes, flow.states[column, ..., arm, :], colours[policy], 0.16 * half)
-                if row == 0:
+                if row == 0 or flow.times != TIMES:
                     axes.set_title(_time_name(t), loc="center", pad=2)
             middle = 1 - (row + 0.5) / rows
             figure.text(
@@ -95,8 +101,21 @@ def box_width(flows: Mapping[str, ChunkFlow]) -> float:
     return 2 * _box(flows)[1]
 
 
+def _cell(policy: Policy) -> tuple[int, str]:
+    """Evaluations of `STEPS` steps of the policy's own solver, and which it is."""
+    solver = policy.chosen(1, None)[1]
+    each = INTEGRATORS[solver].evaluations if solver in INTEGRATORS else 1
+    return policy.cells(policy.config, [STEPS * each])[0]
+
+
+def _times(policy: Policy, steps: int) -> np.ndarray:
+    """Flow times of the ends of steps: those of a flow policy's grid, equal ones of another policy."""
+    grid = policy.grid(steps) if isinstance(policy, FlowPolicy) else steps
+    return np.array([*(t for t, _ in intervals(grid)), 1.0])
+
+
 def _time_name(t: float) -> str:
-    return {0.0: "t = 0, noise", 1.0: "t = 1, action"}.get(t, f"t = {t:g}")
+    return {0.0: "t = 0, noise", 1.0: "t = 1, action"}.get(t, f"t = {t:.2g}")
 
 
 def _box(flows: Mapping[str, ChunkFlow]) -> tuple[np.ndarray, float]:

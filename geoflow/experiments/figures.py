@@ -27,6 +27,7 @@ FAILURE_COLOURS = {
     "misaligned": "#D55E00",
     "not_deep_enough": "#CC79A7",
     "physics": "#5f6b7a",
+    "not_as_told": "#F0E442",
     "invalid_action": "#1d2530",
     "unnamed": "#c3cad4",
 }

@@ -92,11 +92,8 @@ def write_report(
 def take_pictures(comparison: Comparison, *, videos: bool = True) -> Pictures:
     """Film and sample the first training of each policy, on the first task."""
     firsts = {run.policy: run for run in reversed(comparison.runs)}
-    flows, missing, clips = {}, "", []
-    for policy in comparison.policies:
-        flow = _flow(firsts[policy])
-        if flow is not None:
-            flows[policy] = flow
+    flows = {policy: _flow(firsts[policy]) for policy in comparison.policies}
+    missing, clips = "", []
     if videos:
         try:
             clips = film(_shots(comparison, firsts))
@@ -398,8 +395,8 @@ def _image(content: bytes, kind: str, words: str) -> Markup:
     return Markup('<img src="{}" alt="{}">').format(source, words)
 
 
-def _flow(run: Run) -> ChunkFlow | None:
-    """How a chunk comes about at the beginning of the first held-out scene; None where a policy cannot say."""
+def _flow(run: Run) -> ChunkFlow:
+    """How a chunk comes about at the beginning of the first held-out scene."""
     record = run.records[0]
     policy = load_policy(run.folder)
     env = make_env(EnvConfig(record["env_id"], record["env_kwargs"]))

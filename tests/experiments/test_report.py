@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 from html.parser import HTMLParser
+from itertools import pairwise
 from xml.etree import ElementTree
 
 import gymnasium as gym
@@ -20,11 +21,14 @@ from geoflow.experiments.chunk_picture import SAMPLES, TIMES, chunk_picture, sam
 from geoflow.experiments.comparison import read_comparison
 from geoflow.experiments.config import EnvConfig, EvaluateConfig
 from geoflow.experiments.evaluation import evaluate
-from geoflow.experiments.figures import palette
+from geoflow.experiments.figures import FAILURE_COLOURS, palette
 from geoflow.experiments.report import Pictures, compare, render
-from geoflow.experiments.rollout import Solver
+from geoflow.experiments.rollout import FAILURES, Solver
 from geoflow.experiments.stages import Stage, Stages
 from geoflow.experiments.video import EVERY, WIDTH, NoPictures, Shot, film
+from geoflow.policies.base import PolicySpec
+from geoflow.policies.checkpoint import build_policy
+from geoflow.policies.config import PolicyConfig
 from geoflow.policies.execution import Execution
 from tests.experiments.conftest import REACH
 from tests.experiments.synthetic import DDPM, EUCLIDEAN_FLOW, SE3_FLOW, write_run
@@ -174,6 +178,36 @@ def test_a_chunk_picture_begins_in_noise_and_ends_in_the_action(reached):
     picture = Image.open(io.BytesIO(chunk_picture({"SE(3) flow": flow}, palette(["SE(3) flow"]))))
     assert picture.width > 3 * picture.height / 1.5
     assert len(np.unique(np.asarray(picture.convert("L")))) > 50
+
+
+SPEC = PolicySpec("x/Y-v0", 20.0, {"tcp": "pose"}, {"tcp": (7,)}, 8)
+QUARTERS = (0, 0.25, 0.5, 0.75, 1)
+
+
+@pytest.mark.parametrize(
+    ("options", "times"),
+    [
+        *(({"solver": solver, "target": "velocity"}, QUARTERS) for solver in ("midpoint", "rkmk3", "rkmk4")),
+        ({"type": "ddpm", "solver": "ddpm"}, QUARTERS),
+        ({"grid": "dense_jump(0.6)"}, (0, 1.8 / 7, 3.6 / 7, 0.6, 1)),
+        ({"type": "regression", "method": "Regression(steps=2)"}, (0, 0, 0.5, 0.5, 1)),
+    ],
+)
+def test_a_chunk_is_shown_when_it_is_said_to_be(options, times):
+    """Whatever the solver, states are of the times that stand over them: the nearest to quarters that there are."""
+    policy = build_policy(PolicyConfig(width=16, depth=1, horizon=4, execute=2, **options), SPEC).eval()
+    flow = sample_flow(policy, {"tcp": np.array([0.1, 0.2, 0.3, 1, 0, 0, 0], np.float32)})
+    assert flow.states.shape == (len(TIMES), SAMPLES, 4, 1, 7)
+    assert flow.times == pytest.approx(times)
+    assert [(flow.states[i] == flow.states[i + 1]).all() for i in range(4)] == [
+        a == b for a, b in pairwise(times)
+    ]
+    assert chunk_picture({"one": flow}, {"one": "#000000"})
+
+
+def test_every_kind_of_failure_has_a_colour_of_its_own():
+    assert set(FAILURE_COLOURS) == set(FAILURES)
+    assert len({*FAILURE_COLOURS.values()}) == len(FAILURES)
 
 
 @pytest.fixture(scope="module")
