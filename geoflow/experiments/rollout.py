@@ -116,8 +116,15 @@ def check_env(env: gym.Env, policy: Policy, config: EnvConfig, *, transfer: bool
         transfer: Whether it may be another task or robot than the policy was trained on.
     """
     name, spec = config.id, policy.spec
-    spaces = getattr(env.observation_space, "spaces", None)
-    offered = {key: tuple(space.shape) for key, space in spaces.items()} if spaces else {}
+    spaces = env.observation_space.spaces if isinstance(env.observation_space, gym.spaces.Dict) else {}
+    offered = {}
+    for key, space in spaces.items():
+        if space.shape is None:
+            raise ValueError(
+                f"env {name!r} observes {key!r} as {space}; expected arrays, a Box each: a text as its bytes, filled "
+                "up with zeros."
+            )
+        offered[key] = tuple(space.shape)
     seen = spec.task(name).observations if spec.several and not transfer else spec.shapes
     needed = set(seen) - set(policy.config.optional) - (set(spec.partial) if transfer else set())
     trained = {key: tuple(shape) for key, shape in spec.shapes.items() if key in needed}

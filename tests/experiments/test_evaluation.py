@@ -228,6 +228,15 @@ class Elsewhere(gym.Env):
 gym.register("tests/Elsewhere-v0", Elsewhere)
 
 
+class Speaking(Elsewhere):
+    """An env whose text is no array."""
+
+    observation_space = gym.spaces.Dict({"tcp": gym.spaces.Box(-1, 1, (7,)), "say": gym.spaces.Text(5)})
+
+
+gym.register("tests/Speaking-v0", Speaking)
+
+
 @pytest.mark.parametrize(
     ("changes", "env", "words"),
     [
@@ -242,6 +251,7 @@ gym.register("tests/Elsewhere-v0", Elsewhere)
             EnvConfig("tests/Elsewhere-v0"),
             "offers the observations gripper .1., tcp .7.; the policy.*target",
         ),
+        ({}, EnvConfig("tests/Speaking-v0"), r"observes 'say' as Text\(1, 5.*expected arrays"),
         ({}, EnvConfig("CartPole-v1"), "offers the observations Box"),
     ],
 )
