@@ -21,26 +21,27 @@ class Robot:
         self.session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         self.facts = json.loads(self.session.get_modelmeta().custom_metadata_map["geoflow"])
         self.rng = np.random.default_rng(seed)
-        self.seen = [name for name in self.facts["inputs"] if name != "noise"]
+        inputs = [x for x in self.session.get_inputs() if x.name != "noise"]
+        self.types = {x.name: np.uint8 if x.type == "tensor(uint8)" else np.float32 for x in inputs}
+        self.steps = inputs[0].shape[1]
         self.reset()
 
     def reset(self) -> None:
         """Forget the chunk and what was seen: an episode begins."""
-        self.steps = self.facts["inputs"][self.seen[0]][1]
         self.past, self.plan = deque(maxlen=self.steps), deque()
 
     def act(self, obs: dict[str, np.ndarray]) -> np.ndarray:
         """The next action for an observation name -> (d,); a chunk is predicted when the last one is executed."""
-        present = {name: np.array(obs[name], np.float32) for name in self.seen}
+        present = {name: np.array(obs[name], kind) for name, kind in self.types.items()}
         self.past.extend([present] * (1 if self.past else self.steps))
         if not self.plan:
-            chunk = self.chunk({name: np.stack([past[name] for past in self.past]) for name in self.seen})
+            chunk = self.chunk({name: np.stack([seen[name] for seen in self.past]) for name in present})
             self.plan.extend(chunk[: self.facts["execute"]])
         return self.plan.popleft()
 
     def chunk(self, window: dict[str, np.ndarray]) -> np.ndarray:
         """The next actions (T, 7 + k) for observations name -> (To, ...), the present one last."""
-        feeds = {name: np.asarray(window[name], np.float32)[None] for name in self.seen}
+        feeds = {name: np.asarray(window[name], kind)[None] for name, kind in self.types.items()}
         noise = self.rng.standard_normal(self.facts["inputs"]["noise"]).astype(np.float32)
         return np.asarray(self.session.run(None, {"noise": noise, **feeds})[0])[0]
 

@@ -155,7 +155,7 @@ def _calls(
 def _diffusion(policy: Policy) -> Policy:
     """A diffusion policy with the same network."""
     plain = PolicyConfig()
-    names = ("method", "prior", "path", "times", "grid", "target", "solver")
+    names = ("method", "prior", "path", "coupling", "times", "grid", "target", "solver")
     changes = {name: getattr(plain, name) for name in names}
     return build_policy(replace(policy.config, type="ddpm", manifold="Euclidean", **changes), policy.spec)
 

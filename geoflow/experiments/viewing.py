@@ -22,7 +22,7 @@ from geoflow.experiments.screens.film import FilmScreen
 from geoflow.experiments.task_names import task_id
 from geoflow.policies.base import Policy
 from geoflow.policies.checkpoint import load_policy
-from geoflow.policies.chunking import ObservationHistory
+from geoflow.policies.chunking import ChunkBroker
 
 PAUSE = 0.8
 """Seconds between two episodes."""
@@ -65,31 +65,20 @@ class PolicyActor(Actor):
     """A trained policy in receding horizon; `chunk` is the one being executed, from its present step on."""
 
     def __init__(self, policy: Policy, name: str, execute: int | None = None, nfe: int | None = None) -> None:
-        self.name, self.policy, self._nfe = name, policy, nfe
-        self._execute = policy.config.execute if execute is None else execute
-        if not 1 <= self._execute <= policy.config.horizon:
-            raise ValueError(
-                f"execute={self._execute}; a chunk has {policy.config.horizon} steps: 1 to that many."
-            )
+        self.name, self.policy = name, policy
+        self._generator = torch.Generator()
+        self._broker = ChunkBroker(policy, execute, nfe=nfe, generator=self._generator)
 
     def begin(self, env: gym.Env, seed: int) -> None:
         """Forget the last episode."""
-        self._history = ObservationHistory(self.policy.config.observation_steps)
-        self._generator = torch.Generator().manual_seed(seed)
-        self._plan: np.ndarray | None = None
-        self._step = 0
+        self._broker.reset()
+        self._generator.manual_seed(seed)
 
     def act(self, obs: Mapping[str, Any]) -> np.ndarray:
         """The present step of the chunk; a new one is predicted when it is due."""
-        window = self._history.push({name: obs.get(name) for name in self.policy.spec.shapes})
-        if self._plan is None or self._step == self._execute:
-            present = {name: torch.from_numpy(past) for name, past in window.items()}
-            chunk = self.policy.act(present, nfe=self._nfe, generator=self._generator)
-            self._plan, self._step = chunk.cpu().numpy(), 0
-        left = self._plan[self._step :]
-        self.chunk = left[:, : 7 * self.policy.spec.arms]
-        self._step += 1
-        return left[0]
+        action = self._broker.act(obs)
+        self.chunk = self._broker.left[:, : 7 * self.policy.spec.arms]
+        return action
 
 
 def view(

@@ -201,7 +201,7 @@ class DDPMPolicy(Policy):
             raise ValueError(
                 f"policy.target={config.target!r}; for ddpm it is one of {', '.join(PREDICTIONS)}."
             )
-        check_unused(config, "method", "prior", "path", "times", "grid")
+        check_unused(config, "method", "prior", "path", "coupling", "times", "grid")
         self.cells(config, [config.nfe])  # raises ValueError for more evaluations than it has steps
         super().__init__(replace(config, manifold="Euclidean"), spec)
         self.register_buffer("clip", torch.ones(()))

@@ -39,7 +39,7 @@ def export(
     """Write the sampler to ``path``, and compare what it gives with the policy.
 
     Args:
-        policy: A trained flow policy whose observations are numbers, no pictures or texts; it stays as it is.
+        policy: A trained flow policy that is told no text; it stays as it is. Colours go in as bytes.
         path: ``.onnx``, for onnxruntime, or ``.pt2``, for torch.export.load.
         nfe: Network evaluations a chunk, fixed in the graph; the policy's own by default.
         weights: "float32", which gives the policy's chunks to rounding; or "int8", for .onnx alone, which is read in
@@ -162,7 +162,8 @@ def _moved(sampler: ChunkSampler, run: Any, observations: Mapping[str, Tensor]) 
     """How far the pose that moves most is from the policy's [m, rad], median and worst of chunks."""
     count = len(observations[sampler.names[0]])
     noise = sampler.noise(count, torch.Generator().manual_seed(0))
-    inputs = (noise, *(observations[name].float() for name in sampler.names))
+    seen = (observations[name] for name in sampler.names)
+    inputs = (noise, *(x if x.dtype == torch.uint8 else x.float() for x in seen))
     exact = sampler(*inputs)
     found = torch.cat([run(tuple(x[i : i + 1] for x in inputs)) for i in range(count)])
     arms = sampler.policy.arms

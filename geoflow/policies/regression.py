@@ -123,7 +123,7 @@ class RegressionPolicy(Policy):
     """Regression on SE(3) x R^k or on flat features: what is left when the generative model is taken away."""
 
     def __init__(self, config: PolicyConfig, spec: PolicySpec) -> None:
-        check_unused(config, "prior", "path", "times", "grid")
+        check_unused(config, "prior", "path", "coupling", "times", "grid")
         for name, known in (("solver", ("auto", SOLVER)), ("target", ("endpoint",))):
             if getattr(config, name) not in known:
                 raise ValueError(

@@ -17,8 +17,6 @@ from geoflow.lie import se3
 from geoflow.policies.base import Policy
 from geoflow.policies.flow import FlowPolicy
 
-NUMBERS = ("pose", "vector", "points", "embedding")
-"""Kinds of observations that are numbers; pictures and texts are bytes."""
 Step = Callable[[Any, Tensor, float, float, Any], Tensor]
 """(net, x, t, dt, cond) -> x at t + dt, as `Flow.step`."""
 
@@ -94,22 +92,26 @@ class ChunkSampler(nn.Module):
         )
 
     def example(self, batch: int = 1, seed: int = 0) -> tuple[Tensor, ...]:
-        """Random inputs, as a graph takes them, which is made for float32.
+        """Random inputs, as a graph takes them: float32, and colours as bytes.
 
         Raises:
-            ValueError: an observation that is bytes: it would be taken for numbers, or cannot be drawn.
+            ValueError: a text, which is encoded once for all who are told it, as no graph can.
         """
         for name, kind in self.policy.spec.kinds.items():
-            if kind not in NUMBERS:
+            if kind == "text":
                 raise ValueError(
-                    f"observation {name!r} is of the kind {kind!r}; only policies of {', '.join(NUMBERS)} observations "
-                    "can be exported or timed: a graph takes float32 numbers, and this one is bytes. Use policy.act."
+                    f"observation {name!r} is a text; a policy that is told what to do cannot be exported or timed. "
+                    "Use policy.act, or give it the sentence as an embedding."
                 )
         generator = torch.Generator().manual_seed(seed)
         policy, spec = self.policy, self.policy.spec
         T, To = policy.config.horizon, policy.config.observation_steps
         inputs = [torch.randn(batch, T, policy.space.tangent_dim, generator=generator)]
         for name, kind in spec.kinds.items():
+            if kind == "image" and spec.shapes[name][-1] == 3:
+                size = (batch, To, *spec.shapes[name])
+                inputs.append(torch.randint(256, size, generator=generator, dtype=torch.uint8))
+                continue
             x = 0.3 * torch.randn(batch, To, *spec.shapes[name], generator=generator)
             inputs.append(se3.exp(x[..., :6]) if kind == "pose" else x)
         return tuple(inputs)

@@ -237,8 +237,11 @@ class Counting:
     def act(self, obs: dict[str, Any], **_: Any) -> Any:
         import torch
 
-        self.asked.append(obs["tcp"].numpy())
-        return torch.arange(5.0)[:, None].repeat(1, 8) + 100 * len(self.asked)
+        self.asked.append(obs["tcp"][0])
+        return torch.arange(5.0)[None, :, None].repeat(1, 1, 8) + 100 * len(self.asked)
+
+    def check_manner(self, *_: Any) -> None:
+        """It can be executed in any."""
 
 
 def test_a_policy_executes_part_of_each_chunk_and_shows_what_is_left_of_it():
@@ -250,7 +253,7 @@ def test_a_policy_executes_part_of_each_chunk_and_shows_what_is_left_of_it():
     assert actor.chunk is not None
     assert [row[0] for row in actor.chunk] == [201, 202, 203, 204]
     assert [past[:, 0].tolist() for past in policy.asked] == [[0, 0], [2, 3]]
-    with pytest.raises(ValueError, match="execute=6; a chunk has 5 steps"):
+    with pytest.raises(ValueError, match="execute=6; it lies between 1 and the policy's horizon 5"):
         PolicyActor(policy, "counting", execute=6)
 
 

@@ -1,6 +1,7 @@
 """Exported samplers: the same chunks as the policy, metadata for a robot, and nothing left of a failure."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -61,7 +62,7 @@ def test_onnx_gives_the_same_chunks_to_a_robot(demos, tmp_path, options):
 def test_a_robot_observes_before_every_command_and_stops_in_time():
     """Windows are of consecutive ticks, whatever is executed of a chunk; an episode begins with its first repeated."""
     robot = Robot.__new__(Robot)
-    robot.facts, robot.seen = {"inputs": {"noise": [1, 4, 7], "x": [1, 3, 1]}, "execute": 4}, ["x"]
+    robot.facts, robot.types, robot.steps = {"execute": 4}, {"x": np.float32}, 3
     windows, commands = [], []
     robot.chunk = lambda window: windows.append(window["x"].ravel().tolist()) or np.full((6, 8), len(windows))
     for _ in range(2):
@@ -137,13 +138,28 @@ def test_what_cannot_be_exported(demos, tmp_path, options, name, nfe, says):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(("kind", "shape"), [("image", (16, 16, 3)), ("text", (8,))])
-def test_bytes_cannot_be_exported(tmp_path, kind, shape):
-    """A graph of float32 would take a picture's bytes for what the encoder makes of them."""
+def seeing(kind, shape):
     spec = PolicySpec("x/Y-v0", 20.0, {"tcp": "pose", "seen": kind}, {"tcp": (7,), "seen": shape}, 8)
-    policy = build_policy(PolicyConfig(width=16, depth=1, horizon=4, execute=2), spec)
-    with pytest.raises(ValueError, match=f"'seen' is of the kind '{kind}'; only policies of pose, vector"):
-        export(policy, tmp_path / "policy.onnx", 1)
+    return build_policy(PolicyConfig(width=16, depth=1, horizon=4, execute=2), spec).eval()
+
+
+@pytest.mark.slow
+def test_a_robot_shows_pictures_as_they_are(tmp_path):
+    """As bytes, like the policy's own: the graph knows what they mean."""
+    policy, rng = seeing("image", (16, 16, 3)), np.random.default_rng(0)
+    export(policy, tmp_path / "policy.onnx", 1)
+    robot, noise = Robot(str(tmp_path / "policy.onnx")), ChunkSampler(policy, 1).noise(1)
+    robot.rng = SimpleNamespace(standard_normal=lambda shape: noise.numpy())  # pyright: ignore[reportAttributeAccessIssue]
+    picture = rng.integers(256, size=(1, 16, 16, 3), dtype=np.uint8)
+    tcp = np.eye(1, 7, 3, dtype=np.float32)
+    seen = (torch.from_numpy(x)[None] for x in (tcp, picture))
+    expected = ChunkSampler(policy, 1)(noise, *seen)[0]
+    np.testing.assert_allclose(robot.chunk({"tcp": tcp, "seen": picture}), expected.detach(), atol=1e-5)
+
+
+def test_what_is_told_in_words_cannot_be_exported(tmp_path):
+    with pytest.raises(ValueError, match="'seen' is a text"):
+        export(seeing("text", (8,)), tmp_path / "policy.onnx", 1)
     assert not list(tmp_path.iterdir())
 
 
