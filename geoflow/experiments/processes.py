@@ -7,8 +7,9 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from multiprocessing.connection import wait
 from typing import Any
 
@@ -22,7 +23,8 @@ def processes(workers: int, start: Callable[..., object], *arguments: Any) -> It
     """A pool of processes that begin with ``start(*arguments)``, have one thread each, and end with the block."""
     # Spawn: a forked copy of a process in which torch or OpenGL has started threads may hang.
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, context, _begin, (start, arguments))
+    resource_tracker.ensure_running()  # now: it would let interrupts through where the first process begins
+    pool = _Pool(workers, context, _begin, (start, arguments))
     try:
         with _one_thread():
             yield pool
@@ -33,6 +35,18 @@ def processes(workers: int, start: Callable[..., object], *arguments: Any) -> It
             child.terminate()
         for child in children:
             child.join()
+
+
+class _Pool(ProcessPoolExecutor):
+    """One whose processes, which begin as they are needed, are born deaf to Ctrl-C: they import for seconds."""
+
+    def submit(self, *arguments: Any, **named: Any) -> Future[Any]:
+        """As its class; an interrupt of this process waits until the call has ended."""
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # a new process has the same mask
+        try:
+            return super().submit(*arguments, **named)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager
@@ -50,6 +64,7 @@ def _one_thread() -> Iterator[None]:
 def _begin(start: Callable[..., object], arguments: tuple[Any, ...]) -> None:
     # The parent answers Ctrl-C; and a parent that was killed outright leaves no process behind.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     parent = multiprocessing.parent_process()
     assert parent is not None
     threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()

@@ -321,6 +321,23 @@ def test_ctrl_c_ends_in_one_sentence_and_leaves_no_process(tmp_path):
 
 
 @pytest.mark.slow
+def test_ctrl_c_while_processes_begin_ends_in_one_sentence(tmp_path):
+    """They import for seconds, and in that time know of no parent that answers for them."""
+    out = tmp_path / "demos.h5"
+    process = start(out)
+    deadline = time.monotonic() + 90
+    while len(members(process.pid)) < 3 and time.monotonic() < deadline:  # the command and two more
+        time.sleep(0.01)
+    time.sleep(0.3)
+    os.killpg(process.pid, signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert stderr.strip().splitlines()[-1].startswith("geoflow: interrupted; the same command continues")
+    assert "Traceback" not in stderr
+    assert_group_ends(process.pid)
+
+
+@pytest.mark.slow
 def test_without_room_it_ends_in_one_sentence(tmp_path):
     """A file may have a thousand bytes: as with a full disk, the first attempt cannot be written."""
     out = tmp_path / "demos.h5"

@@ -187,7 +187,10 @@ QUARTERS = (0, 0.25, 0.5, 0.75, 1)
 @pytest.mark.parametrize(
     ("options", "times"),
     [
-        *(({"solver": solver, "target": "velocity"}, QUARTERS) for solver in ("midpoint", "rkmk3", "rkmk4")),
+        *(
+            ({"solver": solver, "target": "velocity", "nfe": 12}, QUARTERS)
+            for solver in ("midpoint", "rkmk3", "rkmk4")
+        ),
         ({"type": "ddpm", "solver": "ddpm"}, QUARTERS),
         ({"grid": "dense_jump(0.6)"}, (0, 1.8 / 7, 3.6 / 7, 0.6, 1)),
         ({"type": "regression", "method": "Regression(steps=2)"}, (0, 0, 0.5, 0.5, 1)),

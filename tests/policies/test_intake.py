@@ -135,6 +135,9 @@ def test_observations_are_batched_all_or_none(policy, obs):
     mixed = {name: x if name == "tcp" else x[None, None] for name, x in obs.items()}
     with pytest.raises(ValueError, match=r"\['tcp'\] are of one scene and"):
         policy.act(mixed)
+    batches = {name: np.stack([x[None]] * (3 if name == "tcp" else 2)) for name, x in obs.items()}
+    with pytest.raises(ValueError, match="expected as many of each observation"):
+        policy.act(batches)
 
 
 class Unguided(FlowPolicy):

@@ -294,7 +294,7 @@ def test_trained_saved_and_read_back(senses, tmp_path):
         ({"cloud": np.zeros((10, 3), np.float32)}, r"'cloud' has shape"),
         ({"instruction": "far too long an instruction"}, "has 27 bytes; this policy reads 10"),
         ({"clip": "text"}, "'clip' is <U4; this policy was trained on numbers"),
-        ({"touch": np.zeros((3, 1, 2), np.float32)}, "as many of each observation"),
+        ({"touch": np.zeros((3, 1, 2), np.float32)}, r"of one scene and \['touch'\] of a batch"),
     ],
 )  # fmt: skip
 def test_wrong_observations_are_named(senses, change, words):
