@@ -16,11 +16,10 @@ from matplotlib.figure import Figure
 from mpl_toolkits.mplot3d.art3d import Line3DCollection
 
 from geoflow.experiments.figures import INK, STYLE
-from geoflow.flows import INTEGRATORS
 from geoflow.flows.integrators.grids import intervals
 from geoflow.lie import so3
 from geoflow.policies.base import Policy
-from geoflow.policies.flow import FlowPolicy
+from geoflow.policies.flow import FlowPolicy, evaluations
 
 TIMES = (0.0, 0.25, 0.5, 0.75, 1.0)
 STEPS = 8
@@ -104,8 +103,7 @@ def box_width(flows: Mapping[str, ChunkFlow]) -> float:
 def _cell(policy: Policy) -> tuple[int, str]:
     """Evaluations of `STEPS` steps of the policy's own solver, and which it is."""
     solver = policy.chosen(1, None)[1]
-    each = INTEGRATORS[solver].evaluations if solver in INTEGRATORS else 1
-    return policy.cells(policy.config, [STEPS * each])[0]
+    return policy.cells(policy.config, [STEPS * evaluations(solver)])[0]
 
 
 def _times(policy: Policy, steps: int) -> np.ndarray:

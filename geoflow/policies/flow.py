@@ -68,7 +68,7 @@ class FlowPolicy(Policy):
         grid, taken, refusal = _grid(config.grid), [], None
         for nfe, solver in cells:
             try:
-                _steps(grid, solver, nfe)
+                steps_of(grid, solver, nfe)
                 taken.append((nfe, solver))
             except ValueError as error:
                 refusal = error
@@ -148,7 +148,7 @@ class FlowPolicy(Policy):
                 f"{f', {JUMP}' if isinstance(self.flow, FlowMap) else ''}."
             )
         how: dict[str, Any] = {
-            "steps": _steps(self.grid, solver, nfe),
+            "steps": steps_of(self.grid, solver, nfe),
             "method": method,
             "generator": generator,
             "path": path,
@@ -201,7 +201,7 @@ class FlowPolicy(Policy):
         if config.solver not in ("auto", *solvers):
             raise ValueError(f"policy.solver={config.solver!r}; it is auto or one of {', '.join(solvers)}.")
         solver = self.chosen(config.nfe, None)[1]
-        _steps(self.grid, solver, config.nfe)
+        steps_of(self.grid, solver, config.nfe)
         if solver in INTEGRATORS:
             flow.check_method(INTEGRATORS[solver])
         x = self.chunk_mean.unsqueeze(0)
@@ -214,9 +214,14 @@ class FlowPolicy(Policy):
             raise ValueError(f"policy.path={config.path!r}: {error}") from error
 
 
-def _steps(grid: Callable[[int], Steps], solver: str, nfe: int) -> Steps:
+def evaluations(solver: str) -> int:
+    """Evaluations a step of a solver takes."""
+    return INTEGRATORS[solver].evaluations if solver in INTEGRATORS else 1
+
+
+def steps_of(grid: Callable[[int], Steps], solver: str, nfe: int) -> Steps:
     """The times of ``nfe`` evaluations; ValueError where they are no whole steps, or fewer than the grid takes."""
-    each = INTEGRATORS[solver].evaluations if solver in INTEGRATORS else 1
+    each = evaluations(solver)
     if nfe % each:
         raise ValueError(f"nfe={nfe}; {solver} takes a multiple of {each} evaluations.")
     return grid(nfe // each)

@@ -70,11 +70,8 @@ class RealTimeBroker:
     ) -> None:
         check_loaded(policy, type(self).__name__)
         self._execute = policy.config.execute if execute is None else execute
-        if not 1 <= self._execute <= policy.config.horizon:
-            raise ValueError(
-                f"execute={self._execute}; it lies between 1 and the policy's horizon {policy.config.horizon}."
-            )
         self._how = Execution(self._execute, manner=manner, warm_start=warm_start)
+        self._how.check(policy.config.horizon)
         policy.check_manner(manner, warm_start=warm_start)
         self._policy = policy
         self._options: dict[str, Any] = {"nfe": nfe, "solver": solver, "generator": generator}

@@ -15,7 +15,7 @@ from geoflow.flows.noise import Generators, randn
 from geoflow.flows.timed import told
 from geoflow.lie import se3
 from geoflow.policies.base import Policy
-from geoflow.policies.flow import FlowPolicy
+from geoflow.policies.flow import FlowPolicy, steps_of
 
 Step = Callable[[Any, Tensor, float, float, Any], Tensor]
 """(net, x, t, dt, cond) -> x at t + dt, as `Flow.step`."""
@@ -42,18 +42,9 @@ class ChunkSampler(nn.Module):
                 f"input. This is a {type(policy).__name__} with prior {policy.config.prior!r}."
             )
         self.policy, self.names = policy, list(policy.spec.kinds)
-        self.nfe = policy.config.nfe if nfe is None else nfe
-        name = (
-            policy.config.solver if policy.config.solver != "auto" else policy.default_solver(policy.config)
-        )
-        self.solver = name
-        self.method = INTEGRATORS.get(name)  # None: a flow map's jumps
-        each = self.method.evaluations if self.method else 1
-        if self.nfe < 1 or self.nfe % each:
-            raise ValueError(
-                f"nfe={self.nfe}; {name} takes a multiple of {each} evaluations, at least {each}."
-            )
-        self.steps = policy.grid(self.nfe // each)
+        self.nfe, self.solver = policy.chosen(nfe, None)
+        self.method = INTEGRATORS.get(self.solver)  # None: a flow map's jumps
+        self.steps = steps_of(policy.grid, self.solver, self.nfe)
         self.outputs = policy.config.horizon * policy.space.tangent_dim
 
     def forward(self, noise: Tensor, *observations: Tensor) -> Tensor:
@@ -108,10 +99,13 @@ class ChunkSampler(nn.Module):
         T, To = policy.config.horizon, policy.config.observation_steps
         inputs = [torch.randn(batch, T, policy.space.tangent_dim, generator=generator)]
         for name, kind in spec.kinds.items():
-            if kind == "image" and spec.shapes[name][-1] == 3:
-                size = (batch, To, *spec.shapes[name])
-                inputs.append(torch.randint(256, size, generator=generator, dtype=torch.uint8))
-                continue
-            x = 0.3 * torch.randn(batch, To, *spec.shapes[name], generator=generator)
-            inputs.append(se3.exp(x[..., :6]) if kind == "pose" else x)
+            inputs.append(_drawn(kind, (batch, To, *spec.shapes[name]), generator))
         return tuple(inputs)
+
+
+def _drawn(kind: str, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    """An observation of a kind."""
+    if kind == "image" and shape[-1] == 3:
+        return torch.randint(256, shape, generator=generator, dtype=torch.uint8)
+    x = 0.3 * torch.randn(shape, generator=generator)
+    return se3.exp(x[..., :6]) if kind == "pose" else x
