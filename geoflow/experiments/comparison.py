@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import statistics
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -136,8 +136,8 @@ def caveats(runs: Sequence[Run], records: Sequence[Record]) -> list[str]:
         "optimiser steps": lambda run: run.meta["config"]["train"]["steps"],
         "batch size": lambda run: run.meta["config"]["train"]["batch_size"],
         "learning rate": lambda run: run.meta["config"]["train"]["learning_rate"],
-        "steps executed of a chunk": lambda run: sorted({record["execute"] for record in run.records}),
-        "scenes": lambda run: sorted({(r["first_seed"], r["episodes"]) for r in run.records}),
+        "steps executed of a chunk": lambda run: _each(str(r["execute"]) for r in run.records),
+        "scenes": lambda run: _each(f"{r['episodes']} from seed {r['first_seed']}" for r in run.records),
     }
     for what, value in settings.items():
         values = {run.policy: str(value(run)) for run in runs}
@@ -156,6 +156,11 @@ def caveats(runs: Sequence[Run], records: Sequence[Record]) -> list[str]:
         each = ", ".join(f"{policy} {size:,}" for policy, size in sizes.items())
         found.append(f"The networks differ in size by more than 5 % ({each} parameters).")
     return found
+
+
+def _each(values: Iterable[str]) -> str:
+    """Different ones, in words."""
+    return " and ".join(sorted(set(values)))
 
 
 # Reading.

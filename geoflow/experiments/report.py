@@ -230,7 +230,10 @@ def _facts(comparison: Comparison) -> list[tuple[str, str]]:
             f"{train['steps']:,} steps, batch {train['batch_size']}, AdamW {train['learning_rate']:g}",
         ),
         ("training seeds", ", ".join(seeds)),
-        ("held-out scenes", f"seeds {record['first_seed']} to {last}, the same for every policy"),
+        (
+            "held-out scenes",
+            f"seeds {record['first_seed']} to {last}; a scene and its noise are the same for every policy",
+        ),
         ("weights evaluated", "the last checkpoint, averaged over training (EMA)"),
         ("hardware", record["hardware"]),
         ("versions", ", ".join(f"{key} {value}" for key, value in (record["versions"] or {}).items())),
