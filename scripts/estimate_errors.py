@@ -61,8 +61,8 @@ def main(args: Arguments) -> None:
     task = policy.spec.tasks[0]
     obs = observed(gym.make(task.env_id, **task.env_kwargs), args)
     y = policy.estimates({name: obs[name] for name in policy.spec.kinds})
-    assert policy.estimator is not None
-    true = policy.estimator.true(obs, policy.frames.first(obs, policy.length)[:, 0])
+    assert policy.conditioning.estimator is not None
+    true = policy.conditioning.estimator.true(obs, policy.frames.first(obs, policy.length)[:, 0])
     print(f"{len(y)} observations of {args.scenes} scenes; median, ninth decile")
     for i, name in enumerate(policy.config.estimated):
         for f, frame in enumerate(FRAMES):

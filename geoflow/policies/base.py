@@ -12,24 +12,19 @@ import torch
 from torch import Tensor, nn
 
 from geoflow.data.chunks import Batch, Chunks
-from geoflow.data.frames import into_frame
 from geoflow.flows.flow import Network
 from geoflow.flows.inpainting import soft_mask
 from geoflow.flows.noise import Generators
-from geoflow.lie import se3
-from geoflow.manifolds import SE3, Euclidean, Manifold
+from geoflow.manifolds import Euclidean, Manifold
 from geoflow.policies.backbones import BACKBONES, Condition, InvariantTransformer
 from geoflow.policies.checks import check_estimated, check_same, check_takes, checked_frames
+from geoflow.policies.conditioning import Conditioning
 from geoflow.policies.config import PolicyConfig
-from geoflow.policies.encoders import PICTURES, VectorEncoder
-from geoflow.policies.estimates import Estimator
 from geoflow.policies.frames import Units, chunk_space, split
 from geoflow.policies.given import CHANNELS, Given, delays, mark, widened
 from geoflow.policies.intake import Intake
-from geoflow.policies.observations import Senses, StateTokens
 from geoflow.policies.onward import Onward
 from geoflow.policies.spec import PolicySpec
-from geoflow.policies.state import StateFeatures
 from geoflow.policies.statistics import ChunkStatistics, unit_of_length
 
 
@@ -68,23 +63,16 @@ class Policy(nn.Module, ABC):
         self.space: Manifold = Euclidean(self.pose_space.feature_dim) if flat else self.pose_space
         T, F, D = config.horizon, self.space.feature_dim, self.space.tangent_dim
         kind = BACKBONES[config.backbone]
-        self.takes_tokens, self.invariant = (
-            hasattr(kind, "takes_tokens"),
-            issubclass(kind, InvariantTransformer),
+        self.takes_tokens = hasattr(kind, "takes_tokens")
+        self.invariant = issubclass(kind, InvariantTransformer)
+        self.conditioning = Conditioning(
+            config, spec, self.frames, tokens=self.takes_tokens, places=self.invariant
         )
-        self.state = StateFeatures(
-            tuple(name for name, k in spec.kinds.items() if k == "pose"),
-            tuple(name for name, k in spec.kinds.items() if k == "vector" and name not in config.optional),
-            # The invariant transformer is told where poses are in its own way, and nothing else that depends on it.
-            world=self.frames.in_world and not self.invariant,
-            gravity=config.gravity,
-        )
-        cond = self._build_encoders(config.width if self.takes_tokens else config.width // 2)
         self.net = kind(
             horizon=T,
             inputs=F + (CHANNELS if config.given_steps else 0),
             outputs=D,
-            cond=cond,
+            cond=self.conditioning.dim,
             width=config.width,
             depth=config.depth,
             times=self.times(config),
@@ -159,9 +147,7 @@ class Policy(nn.Module, ABC):
         """Training loss of each batch element, shape (B,)."""
         cond, estimates = self._conditioned(batch.obs, generator)
         loss = self._chunk_loss(batch, cond, generator)
-        if self.estimator is None or estimates is None:
-            return loss
-        return loss + self.estimator.loss(estimates, batch.obs, self._frame(batch.obs))
+        return loss if estimates is None else loss + self.conditioning.estimation_loss(estimates, batch.obs)
 
     def _chunk_loss(self, batch: Batch, cond: Tensor | Condition, generator: Generators) -> Tensor:
         x_1, most = self.to_space(batch.obs, batch.actions), self.config.given_steps
@@ -272,11 +258,10 @@ class Policy(nn.Module, ABC):
         Raises:
             ValueError: it estimates none.
         """
-        if self.estimator is None:
+        estimates = self._conditioned(self.batched(obs)[0])[1]
+        if estimates is None:
             raise ValueError("this policy estimates no poses: it was trained without policy.estimated.")
-        found = self._conditioned(self.batched(obs)[0])[1]
-        assert found is not None
-        return found
+        return estimates
 
     @property
     def parameter_count(self) -> int:
@@ -284,14 +269,6 @@ class Policy(nn.Module, ABC):
         return sum(p.numel() for p in self.parameters() if p.requires_grad)
 
     # Frames and units.
-
-    def observation_vector(self, obs: Mapping[str, Tensor]) -> Tensor:
-        """Everything a network that takes vectors is told of poses and vectors, shape (B, N)."""
-        return self.state.vector(obs)
-
-    def observation_parts(self, obs: Mapping[str, Tensor]) -> list[Tensor]:
-        """`observation_vector` by observation, (B, n) each: poses first, then vectors."""
-        return self.state.parts(obs)
 
     def condition(self, obs: Mapping[str, Tensor], generator: Generators = None) -> Tensor | Condition:
         """What the network is told of observations (B, To, ...), once a chunk.
@@ -309,60 +286,8 @@ class Policy(nn.Module, ABC):
         self, obs: Mapping[str, Tensor], generator: Generators = None
     ) -> tuple[Tensor | Condition, Tensor | None]:
         """`condition`, and the estimates that are part of it."""
-        drawn = generator if isinstance(generator, torch.Generator) else None
-        seen = {
-            name: x if self.spec.kinds.get(name) != "points" else self._local(obs, x)
-            for name, x in obs.items()
-        }
-        if isinstance(self.encoder, StateTokens):
-            return self._tokens(obs, self.encoder, self.senses.tokens(seen, drawn))
-        state = [] if self.encoder is None else [self.encoder(self.observation_vector(obs))]
-        sensed = self.senses.vectors(seen, drawn)
-        if self.estimator is None:
-            return torch.cat([*state, *sensed], -1), None
-        # Pictures reach the network through the estimates alone: it would learn the demonstrated scenes by heart.
-        estimates, told = self.estimator(torch.cat([*state, *sensed], -1), self._frame(obs))
-        return torch.cat([*state, *self._unpictured(sensed), told], -1), estimates
-
-    def _unpictured(self, sensed: list[Any]) -> list[Any]:
-        """What the other senses than pictures gave."""
-        return [x for x, kind in zip(sensed, self.senses.kinds, strict=True) if kind != "image"]
-
-    def _frame(self, obs: Mapping[str, Tensor]) -> Tensor:
-        """T_wr of the first arm, (B, 7) or (1, 7)."""
-        return self.frames.first(obs, self.length)[:, 0]
-
-    def _tokens(
-        self, obs: Mapping[str, Tensor], encoder: StateTokens, sensed: list[tuple[Tensor, Tensor]]
-    ) -> tuple[Condition, Tensor | None]:
-        """The observation tokens of a transformer: state, then senses."""
-        batch = len(next(iter(obs.values())))
-        state, there = encoder(self.observation_parts(obs), batch)
-        tokens = torch.cat([state, *(tokens for tokens, _ in sensed)], 1)
-        mask = torch.cat([there, *(there for _, there in sensed)], 1)
-        estimates = None
-        if self.estimator is not None:
-            known = torch.where(mask.unsqueeze(-1), tokens, 0).sum(1) / mask.sum(1, keepdim=True)
-            estimates, told = self.estimator(known, self._frame(obs))
-            kept = [(state, there), *self._unpictured(sensed), (told.unsqueeze(1), there.new_ones(batch, 1))]
-            tokens, mask = (torch.cat(parts, 1) for parts in zip(*kept, strict=True))
-        if not self.invariant:
-            if sensed:  # places that no text of the batch reaches cost nothing
-                used = mask.any(0)
-                tokens, mask = tokens[:, used], mask[:, used]
-            return self.net.prepare(Condition(tokens, mask)), estimates
-        frames = self.length.new_zeros(*mask.shape, 9)
-        for i, name in enumerate(self.state.poses):
-            pose = into_frame(self.frames.first(obs, self.length), obs[name][:, -1:])
-            pose = torch.cat([pose[..., :3] / self.length, pose[..., 3:]], -1)
-            frames[:, 1 + i] = SE3().features(pose)[:, 0]
-        frames = torch.where(mask.unsqueeze(-1), frames, 0)  # a pose that is not there is nowhere
-        return self.net.prepare(Condition(tokens, mask, frames)), estimates
-
-    def _local(self, obs: Mapping[str, Tensor], cloud: Tensor) -> Tensor:
-        """Points (B, To, P, 3 + c) of the world, in the frame and unit of the (first arm's) chunk."""
-        T_rw = se3.inverse(self.frames.first(obs, self.length)).unsqueeze(-2)
-        return torch.cat([se3.act(T_rw, cloud[..., :3]) / self.length, cloud[..., 3:]], -1)
+        cond, estimates = self.conditioning(obs, self.length, generator)
+        return (self.net.prepare(cond) if isinstance(cond, Condition) else cond), estimates
 
     def to_space(self, obs: Mapping[str, Tensor], actions: Tensor) -> Tensor:
         """World-frame actions (B, T, 7 + k) as points (B, T, point_dim) of `space`: frames, units, features."""
@@ -421,13 +346,7 @@ class Policy(nn.Module, ABC):
         self.chunk_scale.copy_(found.scale)
         self.feature_mean.copy_(found.feature_mean)
         self.feature_scale.copy_(found.feature_scale)
-        if isinstance(self.encoder, StateTokens):
-            self.encoder.fit(self.observation_parts(batch.obs))
-        elif self.encoder is not None:
-            self.encoder.fit(self.observation_vector(batch.obs))
-        self.senses.fit(batch.obs)
-        if self.estimator is not None:
-            self.estimator.fit(batch.obs, self._frame(batch.obs))
+        self.conditioning.fit(batch.obs, self.length)
         if isinstance(self.net, InvariantTransformer):
             self.net.fit(self.feature_mean, self.feature_scale)
 
@@ -449,34 +368,6 @@ class Policy(nn.Module, ABC):
         except RuntimeError as error:
             reason = str(error).splitlines()[1].strip()
             raise ValueError(f"a policy of another shape to begin from ({reason}).") from error
-
-    def _build_encoders(self, width: int) -> int:
-        """Encoders of state and senses, ``width`` numbers for each; how many numbers the network is told at once."""
-        kinds, shapes, To = self.spec.kinds, self.spec.shapes, self.config.observation_steps
-        dummy = {name: se3.identity(1, To) for name in self.state.poses}
-        dummy |= {name: torch.zeros(1, To, *shapes[name]) for name in self.state.vectors}
-        if self.takes_tokens:
-            self.encoder = StateTokens([part.shape[1] for part in self.observation_parts(dummy)], width)
-        else:
-            dim = self.observation_vector(dummy).shape[1] if dummy else 0
-            self.encoder = VectorEncoder(dim, width) if dim else None
-        sensed = {name: kind for name, kind in kinds.items() if name not in dummy}
-        self.senses = Senses(
-            sensed,
-            shapes,
-            To,
-            width,
-            self.config.optional,
-            self.config.hidden,
-            for_tokens=self.takes_tokens,
-            pictures=PICTURES[self.config.pictures],
-        )
-        known = width if self.takes_tokens else (self.encoder is not None) * width + self.senses.vector_dim
-        names = self.config.estimated
-        self.estimator = Estimator(known, names, width) if names else None
-        if self.takes_tokens or not names:
-            return known
-        return known - self.senses.picture_dim + width
 
     def _act(
         self,

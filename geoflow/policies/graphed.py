@@ -45,7 +45,7 @@ class Graphed(Fast):
     """
 
     def __init__(self, policy: Policy, nfe: int | None = None, *, compiled: bool = False) -> None:
-        senses = policy.senses.kinds
+        senses = policy.conditioning.senses.kinds
         # A text is encoded once for all who are told it, and where no text reaches no transformer looks.
         if "text" in senses or (senses and policy.takes_tokens and not policy.invariant):
             raise ValueError(

@@ -94,10 +94,10 @@ def test_their_error_is_part_of_the_loss(policy):
     losses = [policy(x, torch.Generator().manual_seed(0)) for x in (batch, moved)]
     with torch.no_grad():
         _, y = policy._conditioned(batch.obs)
-        errors = [policy.estimator.loss(y, x.obs, x.obs["tcp"][:, -1]) for x in (batch, moved)]
+        errors = [policy.conditioning.estimator.loss(y, x.obs, x.obs["tcp"][:, -1]) for x in (batch, moved)]
     torch.testing.assert_close(losses[1] - losses[0], errors[1] - errors[0], atol=1e-4, rtol=1e-4)
     losses[0].mean().backward()
-    for name, parameter in policy.estimator.named_parameters():
+    for name, parameter in policy.conditioning.estimator.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.isfinite().all(), name
 

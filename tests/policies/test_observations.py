@@ -250,19 +250,23 @@ def test_policies_of_states_are_as_they_were(demos):
     policy, chunks = fitted(demos, SMALL)
     after = torch.rand(1)
     torch.manual_seed(0)
-    dim = policy.observation_vector(chunks.sample(1).obs).shape[1]
+    dim = policy.conditioning.state.vector(chunks.sample(1).obs).shape[1]
     encoder = VectorEncoder(dim, 32)
     net = BACKBONES["mlp"](horizon=4, inputs=10, outputs=7, cond=32, width=64, depth=1)
     assert float(after) == float(torch.rand(1))
-    expected = {f"encoder.{k}" for k in encoder.state_dict()} | {f"net.{k}" for k in net.state_dict()}
-    names = {k for k in policy.state_dict() if k.startswith(("encoder.", "net.", "senses."))}
+    expected = {f"conditioning.encoder.{k}" for k in encoder.state_dict()} | {
+        f"net.{k}" for k in net.state_dict()
+    }
+    names = {k for k in policy.state_dict() if k.startswith(("conditioning.", "net."))}
     assert names == expected
     for key, value in net.state_dict().items():
         torch.testing.assert_close(policy.net.state_dict()[key], value, rtol=0, atol=0)
     obs = chunks.sample(4).obs
     cond = policy.condition(obs, torch.Generator().manual_seed(0))
     assert isinstance(cond, torch.Tensor)
-    torch.testing.assert_close(cond, policy.encoder(policy.observation_vector(obs)), rtol=0, atol=0)
+    torch.testing.assert_close(
+        cond, policy.conditioning.encoder(policy.conditioning.state.vector(obs)), rtol=0, atol=0
+    )
 
 
 def test_trained_saved_and_read_back(senses, tmp_path):

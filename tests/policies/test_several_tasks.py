@@ -156,8 +156,8 @@ def test_a_token_of_another_task_says_nothing(both, backbone):
     policy, chunks = fitted(both, replace(SMALL, backbone=backbone))
     obs = awake(policy) and {name: x[:1] for name, x in chunks.batch(np.array([3])).obs.items()}
     before = policy.act(obs, generator=generators(1))
-    lamp = policy.state.poses.index("lamp")
-    for parameter in policy.encoder.encoders[lamp].parameters():
+    lamp = policy.conditioning.state.poses.index("lamp")
+    for parameter in policy.conditioning.encoder.encoders[lamp].parameters():
         parameter.data += 1.0
     torch.testing.assert_close(policy.act(obs, generator=generators(1)), before, rtol=0, atol=0)
 

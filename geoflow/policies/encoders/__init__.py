@@ -18,7 +18,7 @@ ENCODERS: dict[str, type[Encoder]] = {
     "text": TextEncoder,
     "embedding": EmbeddingEncoder,
 }
-"""Kind of an observation -> its encoder; poses are seen from each other instead, see `Policy.observation_vector`."""
+"""Kind of an observation -> its encoder; poses are seen from each other instead, see `StateFeatures`."""
 
 PICTURES: dict[str, type[Encoder]] = {"keypoints": ImageEncoder, "blobs": BlobEncoder}
 """`PolicyConfig.pictures` -> the encoder of images."""
