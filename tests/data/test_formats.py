@@ -26,9 +26,10 @@ from scipy.spatial.transform import Rotation
 
 from geoflow.cli import main
 from geoflow.data.demonstrations import DemonstrationError, Demonstrations, Episode, Meta, write
-from geoflow.data.formats import diffusion_policy, lerobot, table
+from geoflow.data.formats import diffusion_policy, table
 from geoflow.data.formats.actions import CONVENTIONS, GRIPPERS, Actions
 from geoflow.data.formats.convert import Asked, convert
+from geoflow.data.formats.lerobot import files
 from geoflow.data.formats.recording import Hints
 from geoflow.experiments.collection import collect
 from geoflow.experiments.config import CollectConfig, EnvConfig
@@ -196,14 +197,14 @@ def test_points_text_and_embeddings_survive(tmp_path, name):
 
 
 def test_datasets_of_many_files(pictures, monkeypatch):
-    monkeypatch.setattr(lerobot, "DATA_MB", 1e-6)
-    monkeypatch.setattr(lerobot, "VIDEO_MB", 1e-6)
-    monkeypatch.setattr(lerobot, "CHUNK", 3)
+    monkeypatch.setattr(files, "DATA_MB", 1e-6)
+    monkeypatch.setattr(files, "VIDEO_MB", 1e-6)
+    monkeypatch.setattr(files, "CHUNK", 3)
     assert_same(pictures, there_and_back(pictures, "lerobot"), lossy=("even",))
-    files = {
+    written = {
         str(x.relative_to(pictures.parent / "other-lerobot")) for x in pictures.parent.rglob("file-*.parquet")
     }
-    assert {"data/chunk-000/file-002.parquet", "data/chunk-001/file-000.parquet"} <= files
+    assert {"data/chunk-000/file-002.parquet", "data/chunk-001/file-000.parquet"} <= written
 
 
 def test_replay_buffers_of_many_chunks_and_in_one_file(cheap, monkeypatch):

@@ -1,1 +1,1 @@
-"""Demonstrations in the formats of others: one file a format, one row of `table.FORMATS` each."""
+"""Demonstrations in the formats of others: a file or a folder a format, one row of `table.FORMATS` each."""
