@@ -150,7 +150,7 @@ def test_checkpoints_of_before_the_third_target_load(demos, tmp_path):
     """The tensors of an earlier policy, named one by one, fit the present one."""
     config = PolicyConfig(type="ddpm", manifold="Euclidean", width=32, depth=1, horizon=8, execute=4)
     build = lambda: build_policy(config, PolicySpec.of(Chunks(demos, 8)))  # noqa: E731
-    old = {name: x for name, x in build().state_dict().items() if not name.startswith(("net.", "encoder."))}
+    old = {name: x for name, x in build().state_dict().items() if not name.startswith(("net.", "conditioning."))}
     assert set(old) == {
         "length", "extras_mean", "extras_scale", "chunk_mean", "chunk_scale", "feature_mean", "feature_scale",
         "clip", "alphas_cumprod",
