@@ -3,7 +3,7 @@
 The policy below is Diffusion Policy's in small (Chi et al. 2023): trajectories (B, 16, 10) of position, 6D rotation
 and gripper, a conditional 1-D U-Net, diffusion steps k = 99 (noise) ... 0, an inference loop over them. Noise,
 interpolant, target and step are those of `Diffusion`, as Diffusion Policy has them, or of `SE3Flow`, on the group.
-Nothing else differs. This small a run compares nothing; it shows that both learn.
+Nothing else differs. This small a run compares nothing; it shows that both learn. Needs `pip install diffusers`.
 """
 
 from __future__ import annotations

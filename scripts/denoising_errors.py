@@ -26,7 +26,7 @@ def main(run: str, demos: str, windows: int) -> None:
         a, eps = policy.alphas_cumprod[k], randn(y.shape, generator, like=y)
         noisy = a.sqrt() * y + (1 - a).sqrt() * eps
         predicted = policy.net(noisy, torch.full((len(y),), 1 - k / 100), cond)
-        implied = policy.diffusion._estimate(predicted, noisy, a)
+        implied = policy.diffusion._estimate(predicted, noisy, float(a))
         error = (implied - y).square().mean()
         print(f"{k:3d} {float(a):9.1e} {float(a / (1 - a) * error):13.2e} {float(error):11.2e}")
 

@@ -149,7 +149,6 @@ HEAVY = {
     "tyro",
     "mujoco",
     "gymnasium",
-    "diffusers",
     "accelerate",
     "tensorboard",
 }
@@ -168,4 +167,4 @@ def test_the_command_line_starts_without_torch():
 
 
 def test_the_environments_need_no_torch():
-    assert not loaded_by("import geoflow_envs") & {"torch", "h5py", "diffusers", "matplotlib", "geoflow"}
+    assert not loaded_by("import geoflow_envs") & {"torch", "h5py", "matplotlib", "geoflow"}

@@ -82,7 +82,7 @@ def test_it_is_imported_from_the_clean_environment(python, tmp_path):
 
 LIGHT = """
 import sys
-for name in ("h5py", "yaml", "tqdm", "tyro", "gymnasium", "mujoco", "accelerate", "diffusers", "matplotlib", "rich"):
+for name in ("h5py", "yaml", "tqdm", "tyro", "gymnasium", "mujoco", "accelerate", "matplotlib", "rich"):
     sys.modules[name] = None  # as in the light install
 import torch, geoflow as gf
 space = gf.Product(gf.SE3(), gf.Euclidean(1))

@@ -8,7 +8,6 @@ _EXTRAS = {
     "sim": ("mujoco", "gymnasium", "imageio", "geoflow_envs"),
     "train": (
         "accelerate",
-        "diffusers",
         "h5py",
         "huggingface_hub",
         "jinja2",

@@ -16,7 +16,7 @@ from typing import Any
 
 from geoflow.data.atomic import write_text
 
-_PACKAGES = ("geoflow", "torch", "numpy", "mujoco", "gymnasium", "diffusers", "accelerate")
+_PACKAGES = ("geoflow", "torch", "numpy", "mujoco", "gymnasium", "accelerate")
 
 
 def commit() -> str:

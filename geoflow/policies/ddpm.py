@@ -2,15 +2,16 @@
 
 The recipe of Chi et al. 2023: 100 training steps, squared-cosine schedule, clipped samples. Theirs predicts the
 noise (target "noise"); with the target "endpoint" the network predicts what it predicts in a flow, and the two
-differ in the path alone; "v" lies between (Salimans and Ho 2022). This is the only file that counts diffusion
-steps k = 99 ... 0; the network is told t = 1 - k / 100, so that t = 1 is data as everywhere else.
+differ in the path alone; "v" lies between (Salimans and Ho 2022). Here and in denoising.py alone diffusion steps
+k = 99 ... 0 are counted; the network is told t = 1 - k / 100, so that t = 1 is data as everywhere else.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from functools import partial
+from math import sqrt
 from typing import Any
 
 import torch
@@ -19,25 +20,25 @@ from torch import Tensor
 from geoflow.data.chunks import Chunks
 from geoflow.flows.batches import mean_inner, sample_shape
 from geoflow.flows.flow import Network
-from geoflow.flows.noise import Generators, randn
+from geoflow.flows.noise import Generators, rand, randn
 from geoflow.policies.backbones import Condition, InvariantTransformer
 from geoflow.policies.base import Policy
 from geoflow.policies.config import PolicyConfig, check_unused
+from geoflow.policies.denoising import DIFFUSION_STEPS, ancestral, ddim, dpm_solver, falling, squared_cosine
 from geoflow.policies.given import Given, counted
 from geoflow.policies.spec import PolicySpec
 
-DIFFUSION_STEPS = 100
 FEW_STEP_SOLVERS = ("ddim", "dpmsolver++")
 SOLVERS = ("ddpm", *FEW_STEP_SOLVERS)
-PREDICTIONS = {"noise": "epsilon", "endpoint": "sample", "v": "v_prediction"}
-"""What the network predicts: our word -> the word of diffusers."""
+TARGETS = ("noise", "endpoint", "v")
+"""What the network predicts; epsilon, sample and v_prediction in diffusers."""
 
 
 @dataclass(frozen=True, eq=False)
 class DDPM:
     """Denoising diffusion of vectors (Ho et al. 2020): y_k = sqrt(a_k) y + sqrt(1 - a_k) eps, y = (x_1 - mean) / scale.
 
-    The counterpart of ``Flow(Euclidean(n))``, with the same network and the same calls; solvers from diffusers.
+    The counterpart of ``Flow(Euclidean(n))``, with the same network and the same calls.
 
         diffusion = DDPM.fit(data, target="v")
         loss = diffusion.loss(net, data, cond=cond).mean()
@@ -65,8 +66,8 @@ class DDPM:
     keep: Tensor | None = None
 
     def __post_init__(self) -> None:
-        if self.target not in PREDICTIONS:
-            raise ValueError(f"target={self.target!r}; a diffusion predicts one of {', '.join(PREDICTIONS)}.")
+        if self.target not in TARGETS:
+            raise ValueError(f"target={self.target!r}; a diffusion predicts one of {', '.join(TARGETS)}.")
 
     @classmethod
     def fit(cls, x_1: Tensor, target: str = "noise") -> DDPM:
@@ -94,9 +95,7 @@ class DDPM:
         """
         y = (x_1 - self.mean) / self.scale
         eps = randn(y.shape, generator, like=y)
-        single = generator if isinstance(generator, torch.Generator) else None
-        k = torch.randint(DIFFUSION_STEPS, (len(y),), generator=single, device=single and single.device)
-        k = k.to(y.device)
+        k = (DIFFUSION_STEPS * rand((len(y),), generator, like=y)).long()
         keep = self._keep(y)[k].reshape(-1, *(1,) * (y.dim() - 1))
         noisy = keep.sqrt() * y + (1 - keep).sqrt() * eps
         wanted = {
@@ -104,7 +103,9 @@ class DDPM:
             "endpoint": y,
             "v": keep.sqrt() * eps - (1 - keep).sqrt() * y,
         }[self.target]
-        return mean_inner((net(noisy, _time(k, y), cond) - wanted).square().mean(-1), counts)
+        return mean_inner(
+            (net(noisy, 1 - k.to(y.dtype) / DIFFUSION_STEPS, cond) - wanted).square().mean(-1), counts
+        )
 
     def sample(
         self,
@@ -138,39 +139,38 @@ class DDPM:
         if not 1 <= nfe <= DIFFUSION_STEPS:
             raise ValueError(f"nfe={nfe}; this diffusion is sampled in 1 to {DIFFUSION_STEPS} steps.")
         shape = sample_shape(cond, batch, horizon)
-        kind = "sample" if solver == "dpmsolver++" else PREDICTIONS[self.target]
-        scheduler = _scheduler(solver, kind, float(self.clip))
-        scheduler.set_timesteps(nfe, device=self.mean.device)
         y = randn((*shape, self.mean.shape[-1]), generator, like=self.mean)
-        # diffusers draws from one generator or a list of them; only the ancestral solver draws at all.
-        draws: dict[str, Any] = {}
-        if solver == "ddpm":
-            several = generator is not None and not isinstance(generator, torch.Generator)
-            draws["generator"] = list(generator) if several else generator  # type: ignore[arg-type]
-        states = [y]
-        for k in scheduler.timesteps:
-            predicted = net(y, _time(k.expand(len(y)), y), cond)
-            if solver == "dpmsolver++":  # that of diffusers does not clip
-                predicted = self._estimate(predicted, y, self._keep(y)[k]).clamp(-self.clip, self.clip)
-            y = scheduler.step(predicted, k, y, **draws).prev_sample
+        keep, states = self._keep(y).tolist(), [y]
+        before: tuple[Tensor, float] | None = None
+        ks = falling(solver, nfe)
+        for k, j in zip(ks, [*ks[1:], None], strict=True):
+            a = keep[k]
+            predicted = net(y, y.new_full((len(y),), 1 - k / DIFFUSION_STEPS), cond)
+            estimate = self._estimate(predicted, y, a)
+            clipped = estimate.clamp(-self.clip, self.clip)
+            if j is None:
+                y = clipped
+            elif solver == "ddpm":
+                y = ancestral(y, clipped, a, keep[j], generator)
+            elif solver == "ddim":
+                y = ddim(clipped, (y - sqrt(a) * estimate) / sqrt(1 - a), keep[j])
+            else:
+                y, before = dpm_solver(y, clipped, a, keep[j], before), (clipped, a)
             states.append(y)
         y = torch.stack(states) if path else y
         return y * self.scale + self.mean
 
-    def _estimate(self, predicted: Tensor, noisy: Tensor, keep: Tensor) -> Tensor:
+    def _estimate(self, predicted: Tensor, noisy: Tensor, a: float) -> Tensor:
         """y, from what the network predicts of y_k."""
         if self.target == "endpoint":
             return predicted
         if self.target == "v":
-            return keep.sqrt() * noisy - (1 - keep).sqrt() * predicted
-        return (noisy - (1 - keep).sqrt() * predicted) / keep.sqrt()
+            return sqrt(a) * noisy - sqrt(1 - a) * predicted
+        return (noisy - sqrt(1 - a) * predicted) / sqrt(a)
 
     def _keep(self, like: Tensor) -> Tensor:
-        return (_squared_cosine() if self.keep is None else self.keep).to(like)
-
-
-def _time(k: Tensor, like: Tensor) -> Tensor:
-    return 1 - k.to(like.dtype) / DIFFUSION_STEPS
+        """a_k, shape (100,)."""
+        return (squared_cosine() if self.keep is None else self.keep).to(like)
 
 
 class DDPMPolicy(Policy):
@@ -197,15 +197,13 @@ class DDPMPolicy(Policy):
     def __init__(self, config: PolicyConfig, spec: PolicySpec) -> None:
         if config.solver not in ("auto", *SOLVERS):
             raise ValueError(f"policy.solver={config.solver!r}; it is auto or one of {', '.join(SOLVERS)}.")
-        if config.target not in PREDICTIONS:
-            raise ValueError(
-                f"policy.target={config.target!r}; for ddpm it is one of {', '.join(PREDICTIONS)}."
-            )
+        if config.target not in TARGETS:
+            raise ValueError(f"policy.target={config.target!r}; for ddpm it is one of {', '.join(TARGETS)}.")
         check_unused(config, "method", "prior", "path", "coupling", "times", "grid")
         self.cells(config, [config.nfe])  # raises ValueError for more evaluations than it has steps
         super().__init__(replace(config, manifold="Euclidean"), spec)
         self.register_buffer("clip", torch.ones(()))
-        self.register_buffer("alphas_cumprod", _squared_cosine().clone())
+        self.register_buffer("alphas_cumprod", squared_cosine())
 
     @property
     def diffusion(self) -> DDPM:
@@ -261,21 +259,3 @@ class DDPMPolicy(Policy):
             generator=generator,
             path=path,
         )
-
-
-@lru_cache(maxsize=1)
-def _squared_cosine() -> Tensor:
-    return _scheduler("ddpm", "sample", 1.0).alphas_cumprod
-
-
-def _scheduler(solver: str, prediction: str, clip: float) -> Any:
-    from diffusers.schedulers.scheduling_ddim import DDIMScheduler
-    from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
-    from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler
-
-    shared: dict[str, Any] = {"num_train_timesteps": DIFFUSION_STEPS, "beta_schedule": "squaredcos_cap_v2"}
-    shared["prediction_type"] = prediction
-    if solver == "dpmsolver++":
-        return DPMSolverMultistepScheduler(**shared, algorithm_type="dpmsolver++")
-    scheduler = {"ddpm": DDPMScheduler, "ddim": DDIMScheduler}[solver]
-    return scheduler(**shared, clip_sample=True, clip_sample_range=clip)

@@ -17,6 +17,7 @@ from geoflow.flows.integrators import Solver
 from geoflow.flows.integrators.learned_clock import learned_clock
 from geoflow.flows.reflow import Pairs, StepTimes
 from geoflow.manifolds import Euclidean, Manifold
+from geoflow.policies.ddpm import DDPM
 
 from .nets import StackedMLP
 from .sets import SETS, ToySet
@@ -336,8 +337,6 @@ def _taught(problem: Problem, kind: Callable[..., flows.FlowMap], **options: Any
 
 def _ddpm(target: str, solver: str) -> Callable[[Problem], Learner]:
     def build(problem: Problem) -> Learner:
-        from geoflow.policies.ddpm import DDPM  # late: it brings diffusers
-
         space = problem.space
         diffusion = DDPM.fit(space.features(problem.points), target)
 

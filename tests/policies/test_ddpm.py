@@ -1,5 +1,7 @@
 """DDPM: with the exact prediction for Gaussian data, every solver gives that Gaussian back, whatever is predicted."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -7,7 +9,8 @@ from safetensors.torch import load_file, save_file
 from geoflow.data.chunks import Chunks
 from geoflow.policies.checkpoint import build_policy
 from geoflow.policies.config import PolicyConfig
-from geoflow.policies.ddpm import DDPM, DIFFUSION_STEPS, SOLVERS
+from geoflow.policies.ddpm import DDPM, SOLVERS
+from geoflow.policies.denoising import DIFFUSION_STEPS, NOISE, falling
 from geoflow.policies.spec import PolicySpec
 
 MEAN, STD = 0.2, 0.3
@@ -86,6 +89,96 @@ def test_an_error_of_the_noise_is_not_amplified_beyond_the_range_of_the_data(sol
     assert float(x.mean()) == pytest.approx(MEAN, abs=0.1)
 
 
+@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("nfe", [1, 2, 3, 4, 7, 10, 16, 34, 60, 75, 99, 100])
+def test_every_number_of_evaluations_begins_in_noise_and_ends_in_data(solver, nfe):
+    """The mean of the data comes back from any; so does their width from many evaluations."""
+    steps = falling(solver, nfe)
+    assert len(steps) == nfe
+    assert all(a > b for a, b in pairwise(steps))
+    assert steps[0] >= (90 if nfe != 7 or solver == "dpmsolver++" else NOISE)
+    generator = torch.Generator().manual_seed(0)
+    x = plain("endpoint").sample(
+        exact("endpoint", 1.0, STD), batch=4000, nfe=nfe, solver=solver, generator=generator
+    )
+    # Diffusion Policy's own steps take y_90 and y_84 for noise, which they are not quite.
+    assert float(x.mean()) == pytest.approx(1.0, abs=0.03 if steps[0] > 90 else 0.07)
+    if nfe >= 34:
+        assert float(x.std()) == pytest.approx(STD, abs=0.06)
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation")
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize(
+    ("solver", "nfe"),
+    [
+        *(("ddim", nfe) for nfe in (8, 10, 16, 100)),
+        *(("ddpm", nfe) for nfe in (10, 100)),
+        *(("dpmsolver++", nfe) for nfe in (1, 2, 10, 99)),
+    ],
+)
+def test_states_are_those_of_diffusers(target, solver, nfe):
+    """From the same noise, with a denoiser that is exact but for a wave; theirs clips as ours where it can clip."""
+
+    def net(noisy, t, cond):
+        return exact(target, MEAN, STD)(noisy, t, cond) + 0.1 * torch.sin(3 * noisy)
+
+    clip = 1e6 if solver == "dpmsolver++" else 0.5
+    one = torch.ones(2).double()
+    states = DDPM(target, 0 * one, one, torch.tensor(clip)).sample(
+        net, batch=20, nfe=nfe, solver=solver, generator=torch.Generator().manual_seed(0), path=True
+    )
+    theirs = scheduler(solver, target, clip)
+    theirs.set_timesteps(nfe)
+    assert [int(k) for k in theirs.timesteps] == falling(solver, nfe)
+    generator, draws = torch.Generator().manual_seed(0), {}
+    y = torch.randn(20, 2, generator=generator, dtype=torch.float64)
+    torch.testing.assert_close(y, states[0], atol=0, rtol=0)
+    if solver == "ddpm":
+        draws["generator"] = generator
+    for k, expected in zip(theirs.timesteps, states[1:], strict=True):
+        y = theirs.step(net(y, 1 - k.expand(20) / 100, None), k, y, **draws).prev_sample
+        torch.testing.assert_close(expected, y, atol=2e-3, rtol=2e-3)  # its a_k are float32
+
+
+def scheduler(solver, target, clip):
+    """That of diffusers."""
+    diffusers = pytest.importorskip("diffusers")
+    word = {"noise": "epsilon", "endpoint": "sample", "v": "v_prediction"}[target]
+    shared = {"num_train_timesteps": 100, "beta_schedule": "squaredcos_cap_v2", "prediction_type": word}
+    if solver == "dpmsolver++":
+        return diffusers.DPMSolverMultistepScheduler(**shared, algorithm_type="dpmsolver++")
+    kind = {"ddpm": diffusers.DDPMScheduler, "ddim": diffusers.DDIMScheduler}[solver]
+    return kind(**shared, clip_sample=True, clip_sample_range=clip)
+
+
+def test_what_it_keeps_decides_how_it_samples():
+    """Of a straight schedule the exact denoiser, told its a, gives the data back; and the squared cosine does not."""
+    straight = torch.linspace(0.999, 1e-6, 100).double()
+
+    def net(noisy, t, cond):
+        a = straight[torch.round((1 - t) * DIFFUSION_STEPS).long()].reshape(-1, 1)
+        return 1 + a.sqrt() * STD**2 / (a * STD**2 + 1 - a) * (noisy - a.sqrt())
+
+    one = torch.ones(2).double()
+    for solver in SOLVERS:
+        diffusion = DDPM("endpoint", 0 * one, one, torch.tensor(10.0), straight)
+        x = diffusion.sample(
+            net, batch=4000, nfe=100, solver=solver, generator=torch.Generator().manual_seed(0)
+        )
+        assert float(x.mean()) == pytest.approx(1.0, abs=0.02)
+        assert float(x.std()) == pytest.approx(STD, abs=0.04)
+
+
+def test_a_loss_of_one_generator_each_does_not_depend_on_the_batch():
+    x_1 = torch.randn(4, 3, 2, generator=torch.Generator().manual_seed(0)).double()
+    generators = lambda: [torch.Generator().manual_seed(i) for i in range(4)]  # noqa: E731
+    net = exact("v", MEAN, STD)
+    together = plain("v").loss(net, x_1, generator=generators())
+    alone = plain("v").loss(net, x_1[2:3], generator=generators()[2:3])
+    torch.testing.assert_close(together[2:3], alone, atol=0, rtol=0)
+
+
 @pytest.mark.parametrize("target", TARGETS)
 def test_the_loss_of_the_exact_prediction_is_its_conditional_variance(target):
     """Var(y | y_k) = s^2 (1 - a) / (a s^2 + 1 - a); of eps that times a / (1 - a), of v that over 1 - a."""
@@ -150,7 +243,9 @@ def test_checkpoints_of_before_the_third_target_load(demos, tmp_path):
     """The tensors of an earlier policy, named one by one, fit the present one."""
     config = PolicyConfig(type="ddpm", manifold="Euclidean", width=32, depth=1, horizon=8, execute=4)
     build = lambda: build_policy(config, PolicySpec.of(Chunks(demos, 8)))  # noqa: E731
-    old = {name: x for name, x in build().state_dict().items() if not name.startswith(("net.", "conditioning."))}
+    old = {
+        name: x for name, x in build().state_dict().items() if not name.startswith(("net.", "conditioning."))
+    }
     assert set(old) == {
         "length", "extras_mean", "extras_scale", "chunk_mean", "chunk_scale", "feature_mean", "feature_scale",
         "clip", "alphas_cumprod",

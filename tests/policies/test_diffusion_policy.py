@@ -12,7 +12,7 @@ from geoflow.experiments.training import _warm_up_average, learning_rate
 from geoflow.policies.backbones import DiffusionUNet, InvariantTransformer
 from geoflow.policies.checkpoint import build_policy
 from geoflow.policies.config import PolicyConfig
-from geoflow.policies.ddpm import _squared_cosine
+from geoflow.policies.denoising import squared_cosine
 from geoflow.policies.diffusion_policy import DiffusionPolicy
 from geoflow.policies.encoders.images import ImageEncoder
 from geoflow.policies.spec import PolicySpec
@@ -80,7 +80,7 @@ def test_the_noise_schedule_is_the_squared_cosine():
     for k in range(100):
         product *= 1 - min(1 - f[k + 1] / f[k], 0.999)
         keep.append(product)
-    torch.testing.assert_close(_squared_cosine().double(), torch.tensor(keep).double(), atol=1e-6, rtol=1e-3)
+    torch.testing.assert_close(squared_cosine().double(), torch.tensor(keep).double(), atol=1e-6, rtol=1e-3)
     assert keep[99] < 1e-6 < 0.999 < keep[0]
 
 
