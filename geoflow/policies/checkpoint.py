@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from torch import Tensor
 
 from geoflow.policies.base import Policy
 from geoflow.policies.config import PolicyConfig
@@ -77,11 +78,18 @@ def load_policy(folder: Path | str, device: str | torch.device = "cpu") -> Polic
             f"{path / 'config.json'} does not describe a geoflow policy of this version ({error})."
         ) from error
     try:
-        policy.load_state_dict(load_file(weights))
+        policy.load_state_dict(_as_named_now(load_file(weights), policy))
     except (SafetensorError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
+        reason = " ".join(str(error).split())[:200]
         raise CheckpointError(f"{weights} does not fit the policy of its config.json ({reason}).") from error
     return policy.to(device).eval()
+
+
+def _as_named_now(weights: dict[str, Tensor], policy: Policy) -> dict[str, Tensor]:
+    """What encodes observations was a part of the policy itself before `Conditioning`."""
+    moved = {name for name in weights if name.startswith(("encoder.", "senses.", "estimator."))}
+    moved -= policy.state_dict().keys()
+    return {f"conditioning.{name}" if name in moved else name: x for name, x in weights.items()}
 
 
 def _read_json(path: Path) -> dict[str, Any]:

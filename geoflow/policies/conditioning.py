@@ -153,9 +153,6 @@ class Conditioning(nn.Module):
             tokens, mask = (torch.cat(parts, 1) for parts in zip(*kept, strict=True))
         if self.places:
             return Condition(tokens, mask, self._where(obs, mask, length)), estimates
-        if sensed:  # places that no text of the batch reaches cost nothing
-            used = mask.any(0)
-            tokens, mask = tokens[:, used], mask[:, used]
         return Condition(tokens, mask), estimates
 
     def _where(self, obs: Mapping[str, Tensor], mask: Tensor, length: Tensor) -> Tensor:

@@ -40,17 +40,16 @@ class Graphed(Fast):
         compiled: Capture what torch.compile makes of a step: fewer kernels.
 
     Raises:
-        ValueError: a policy that counts tokens as it observes, or is not on a GPU, or that `ChunkSampler` does not
+        ValueError: a policy that is told a text, or is not on a GPU, or that `ChunkSampler` does not
             take.
     """
 
     def __init__(self, policy: Policy, nfe: int | None = None, *, compiled: bool = False) -> None:
-        senses = policy.conditioning.senses.kinds
         # A text is encoded once for all who are told it, and where no text reaches no transformer looks.
-        if "text" in senses or (senses and policy.takes_tokens and not policy.invariant):
+        if "text" in policy.spec.kinds.values():
             raise ValueError(
-                f"this {policy.config.backbone} observes {', '.join(sorted(set(senses)))}, of which it keeps as many "
-                "tokens as there are; a CUDA graph keeps all its shapes. Use policy.act or Compiled."
+                "this policy is told a text, of which it keeps as many tokens as there are; a CUDA graph keeps all its "
+                "shapes. Use policy.act or Compiled."
             )
         device = policy.length.device
         if device.type != "cuda":

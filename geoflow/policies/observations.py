@@ -128,11 +128,19 @@ class Senses(nn.Module):
     def tokens(
         self, obs: Mapping[str, Tensor], generator: torch.Generator | None
     ) -> list[tuple[Tensor, Tensor]]:
-        """Tokens (B, N, W) of each observation, and which are there, (B, N)."""
-        return [
-            ((seen.tokens + label).flatten(1, 2), (seen.mask & seen.present[:, None, None]).flatten(1, 2))
-            for seen, label in zip(self._see(obs, generator), self.labels, strict=True)
-        ]
+        """Tokens (B, N, W) of each observation, and which are there, (B, N).
+
+        N is the same whatever is missing, but for texts: places that none of the batch reaches cost nothing.
+        """
+        out = []
+        for seen, label, kind in zip(self._see(obs, generator), self.labels, self.kinds, strict=True):
+            tokens = (seen.tokens + label).flatten(1, 2)
+            mask = (seen.mask & seen.present[:, None, None]).flatten(1, 2)
+            if kind == "text":
+                used = mask.any(0)
+                tokens, mask = tokens[:, used], mask[:, used]
+            out.append((tokens, mask))
+        return out
 
     def _each(self) -> Iterator[tuple[str, Encoder]]:
         for name, encoder in zip(self._names, self.encoders, strict=True):

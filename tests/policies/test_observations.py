@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 import geoflow as gf
 from geoflow.data.chunks import Chunks
@@ -28,6 +29,7 @@ KINDS = {
 }
 SENSES = ("camera", "cloud", "instruction", "clip", "touch")
 STEPS, SIDE, REACH = 6, 20, 0.2
+WEIGHTS = "model.safetensors"
 SMALL = PolicyConfig(width=64, depth=1, horizon=4, execute=2)
 
 
@@ -281,6 +283,14 @@ def test_trained_saved_and_read_back(senses, tmp_path):
     whole = gf.load_policy(train(config, tmp_path / "whole", device="cpu"))
     train(replace(config, train=replace(config.train, steps=4)), tmp_path / "again", device="cpu")
     again = gf.load_policy(tmp_path / "again")
+    for key, value in whole.state_dict().items():
+        torch.testing.assert_close(again.state_dict()[key], value, rtol=0, atol=0)
+    former = {
+        name.removeprefix("conditioning."): x for name, x in load_file(tmp_path / "again" / WEIGHTS).items()
+    }
+    assert former.keys() != whole.state_dict().keys()
+    save_file(former, tmp_path / "again" / WEIGHTS)
+    again = gf.load_policy(tmp_path / "again")  # as it was named before
     for key, value in whole.state_dict().items():
         torch.testing.assert_close(again.state_dict()[key], value, rtol=0, atol=0)
     obs = {name: x[0, -1].numpy() for name, x in Chunks(senses, 4).sample(1).obs.items()}
