@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -146,13 +146,14 @@ class Chunks:
         """7 n + k."""
         return self._rows["actions"].shape[1]
 
-    def batch(self, indices: np.ndarray) -> Batch:
-        """The windows ``indices`` (B,)."""
+    def batch(self, indices: np.ndarray, observations: Collection[str] | None = None) -> Batch:
+        """The windows ``indices`` (B,), with these observations; with all of them by default."""
         start, first, last = self._start[indices, None], self._first[indices, None], self._last[indices, None]
         past = np.maximum(start - np.arange(self.observation_steps)[::-1], first)
         future = np.minimum(start + np.arange(self.horizon), last)
-        read = {name: torch.from_numpy(x[past]) for name, x in self._rows.items() if name != "actions"}
-        obs = {name.removeprefix("obs/"): x for name, x in read.items()}
+        rows = {name.removeprefix("obs/"): x for name, x in self._rows.items() if name != "actions"}
+        names = rows if observations is None else observations
+        obs = {name: torch.from_numpy(rows[name][past]) for name in names}
         counts = None
         if self.windows == "begun":
             counts = torch.from_numpy(np.arange(self.horizon) < self._until[indices, None])
@@ -162,6 +163,11 @@ class Chunks:
         """``count`` windows drawn without replacement (all, where there are fewer), for statistics."""
         order = np.random.default_rng(seed).permutation(len(self))[:count]
         return self.batch(np.sort(order))
+
+    def pieces(self, size: int, observations: Collection[str]) -> Iterator[Batch]:
+        """All windows in order, ``size`` at a time."""
+        for start in range(0, len(self), size):
+            yield self.batch(np.arange(start, min(start + size, len(self))), observations)
 
     def shuffled(self, step: int, batch_size: int, seed: int) -> np.ndarray:
         """Indices (batch_size,) of optimiser step ``step``: epochs of permutations that depend on the seed alone.

@@ -213,14 +213,19 @@ class DDPMPolicy(Policy):
     def fit(self, chunks: Chunks, samples: int = 8192) -> None:
         """Take units, centres, widths and the range of the data from demonstrations."""
         super().fit(chunks, samples)
-        batch = chunks.sample(samples)
-        self.fit_diffusion(self.to_space(batch.obs, batch.actions))
+        seen = set() if self.frames.in_world else set(self.frames.names)
+        # All of them, in pieces: what is clipped to the range of a part can never do the rest.
+        pieces = (self.to_space(batch.obs, batch.actions) for batch in chunks.pieces(samples, seen))
+        ranges = [torch.stack([x.amin(0), x.amax(0)]) for x in pieces]
+        self.fit_range(
+            torch.stack([x[0] for x in ranges]).amin(0), torch.stack([x[1] for x in ranges]).amax(0)
+        )
         if isinstance(self.net, InvariantTransformer):
             self.net.fit(self.chunk_mean, self.chunk_scale)
 
-    def fit_diffusion(self, x_1: Tensor) -> None:
-        """Take what the diffusion standardises and clips by from chunks (N, T, point_dim): here their range alone."""
-        self.clip.copy_(((x_1 - self.chunk_mean) / self.chunk_scale).abs().max())
+    def fit_range(self, low: Tensor, high: Tensor) -> None:
+        """Take what estimates are clipped to from the least and largest chunks (T, point_dim) of the demonstrations."""
+        self.clip.copy_(((torch.stack([low, high]) - self.chunk_mean) / self.chunk_scale).abs().max())
 
     def standardise(self, features: Tensor) -> Tensor:
         """In the centre and width of the diffusion itself."""

@@ -17,12 +17,12 @@ class DiffusionPolicy(DDPMPolicy):
     settings of Diffusion Policy are in configs/policy/diffusion_policy.yaml.
     """
 
-    def fit_diffusion(self, x_1: Tensor) -> None:
+    def fit_range(self, low: Tensor, high: Tensor) -> None:
         """Take the limits of chunks; a number that does not vary is only moved to 0."""
-        low, high = x_1.amin((0, 1)), x_1.amax((0, 1))
+        low, high = low.amin(0), high.amax(0)
         middle, half = (low + high) / 2, (high - low) / 2
         half = torch.where(half < 1e-4, 1.0, half)
-        for block in blocks(x_1.shape[-1], self.arms, self.extras):
+        for block in blocks(len(low), self.arms, self.extras):
             if block.stop - block.start == 6:
                 middle[block], half[block] = 0.0, 1.0
         self.chunk_mean.copy_(middle.expand_as(self.chunk_mean))

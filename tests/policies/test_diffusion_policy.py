@@ -149,6 +149,18 @@ def test_an_invariant_network_has_the_poses_back(demos, kind):
     torch.testing.assert_close(back, x[..., :9], atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("kind", ["diffusion_policy", "ddpm"])
+def test_every_demonstrated_chunk_is_within_the_clip(demos, kind):
+    """Of all windows, not of those alone that gave the means."""
+    chunks = Chunks(demos, 4)
+    config = PolicyConfig(type=kind, width=64, depth=1, horizon=4, execute=2)
+    policy = build_policy(config, PolicySpec.of(chunks))
+    policy.fit(chunks, samples=5)
+    batch = chunks.sample(len(chunks))
+    y = (policy.to_space(batch.obs, batch.actions) - policy.chunk_mean) / policy.chunk_scale
+    assert float(y.abs().max()) == pytest.approx(float(policy.clip), rel=1e-5)
+
+
 def test_it_trains_and_acts(policy):
     policy, batch = policy
     loss = policy(batch, torch.Generator().manual_seed(0))
