@@ -140,7 +140,7 @@ def _paired(a: Record, b: Record) -> str:
     only_a, only_b = sum(len(x - y) for x, y in pairs), sum(len(y - x) for x, y in pairs)
     return (
         f"; of the same scenes, {only_a} were solved by {a['policy']} alone, {only_b} by {b['policy']} alone "
-        f"(sign test p {_p(sign_test(only_a, only_b))})"
+        f"(sign test for these trainings, p {_p(sign_test(only_a, only_b))})"
     )
 
 
