@@ -38,6 +38,10 @@ LAUNCHERS = ("LOCAL_RANK", "ACCELERATE_USE_CPU")
 """Environment variables that a process has from torchrun or accelerate launch."""
 
 
+class TrainingError(ValueError):
+    """A training that cannot go on; the message says at which step, why, and what would help."""
+
+
 def train(config: Config, out: Path, seed: int = 0, device: str = "auto", *, resume: bool = True) -> Path:
     """Train the policy of ``config`` on its demonstrations; the run folder ``out`` is a checkpoint.
 
@@ -58,6 +62,7 @@ def train(config: Config, out: Path, seed: int = 0, device: str = "auto", *, res
     Raises:
         CheckpointError: the folder holds a run with other settings.
         DemonstrationError: the demonstrations cannot be read or do not fit.
+        TrainingError: the loss, its gradient or the weights are not finite; the last checkpoint is as it was.
     """
     settings = config.train
     device = resolve_device(device)
@@ -122,7 +127,7 @@ def train(config: Config, out: Path, seed: int = 0, device: str = "auto", *, res
             losses.append(loss.detach())
             progress.update()
             last = step + 1 == settings.steps
-            if main and ((step + 1) % settings.log_every == 0 or last):
+            if (step + 1) % settings.log_every == 0 or last:
                 elapsed, logged = time.perf_counter() - logged, time.perf_counter()
                 record = {
                     "step": step + 1,
@@ -132,7 +137,9 @@ def train(config: Config, out: Path, seed: int = 0, device: str = "auto", *, res
                     "samples_per_second": round(len(losses) * settings.batch_size / elapsed, 1),
                     "seconds": round(time.perf_counter() - started, 3),
                 }
-                run.log(record)
+                run.check(step + 1, {"loss": record["loss"], "norm of its gradient": record["gradient_norm"]})
+                if main:
+                    run.log(record)
                 progress.set_postfix(
                     loss=f"{record['loss']:.4f}",
                     samples_s=f"{record['samples_per_second']:.0f}",
@@ -252,6 +259,20 @@ class _Run:
         with closing(self._board):
             yield
 
+    def check(self, step: int, numbers: dict[str, float]) -> None:
+        """Raise a TrainingError for a number that is not finite: from there no step brings the weights back."""
+        settings = self._config.train
+        for name, value in numbers.items():
+            if not math.isfinite(value):
+                kept = (
+                    f"the checkpoint of step {self._step} is as it was" if self.begun else "nothing was saved"
+                )
+                raise TrainingError(
+                    f"{self._out}, step {step}: the {name} is {value}; {kept}. Train anew with a smaller "
+                    f"train.learning_rate ({settings.learning_rate:g}) or train.gradient_clip "
+                    f"({settings.gradient_clip:g}; 0 clips nothing), and look for outliers in the demonstrations."
+                )
+
     def log(self, record: dict[str, float]) -> None:
         """One line of metrics.jsonl, and the same to TensorBoard."""
         with self._metrics.open("a") as file:
@@ -260,7 +281,13 @@ class _Run:
             self._board.add_scalar(name, record[name], record["step"])
 
     def save(self, policy: Policy, average: AveragedModel, optimizer: Any, step: int, seconds: float) -> None:
-        """A checkpoint: everything a resumed run needs in one file, replaced at once; then the averaged policy."""
+        """A checkpoint: everything a resumed run needs in one file, replaced at once; then the averaged policy.
+
+        Raises:
+            TrainingError: a weight is not finite; nothing is written.
+        """
+        weights = torch.stack([x.detach().sum() for x in policy.parameters()])
+        self.check(step, {"sum of the weights": float(weights.sum())})
         tensors = {f"policy/{name}": x for name, x in policy.state_dict().items()}
         tensors |= {f"average/{name}": x for name, x in average.state_dict().items()}
         for index, moments in optimizer.state_dict()["state"].items():
@@ -274,6 +301,7 @@ class _Run:
         self._describe(averaged, seconds)
         with replacing(self._state) as path:
             save_file(_contiguous(tensors), path, metadata)
+        self._step = step
         self._board.flush()
 
     def _describe(self, policy: Policy, seconds: float) -> None:

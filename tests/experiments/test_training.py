@@ -22,9 +22,10 @@ from geoflow.data.chunks import Chunks
 from geoflow.data.demonstrations import DemonstrationError, Demonstrations, write
 from geoflow.experiments import training
 from geoflow.experiments.config import Config, EnvConfig, TrainConfig
-from geoflow.experiments.training import learning_rate, train
+from geoflow.experiments.training import TrainingError, learning_rate, train
 from geoflow.policies.checkpoint import CheckpointError
 from geoflow.policies.config import PolicyConfig
+from geoflow.policies.flow import FlowPolicy
 from tests.walks import write_walks
 
 
@@ -170,6 +171,43 @@ def test_a_run_with_other_settings_is_refused_by_name(demos, tmp_path):
     train(small(demos), tmp_path / "run", device="cpu")
     with pytest.raises(CheckpointError, match=r"learning_rate: 0\.001 there, 0\.5 asked for"):
         train(small(demos, learning_rate=0.5), tmp_path / "run", device="cpu")
+
+
+class Bursting(FlowPolicy):
+    """Its loss is as it should be for four steps, and then no number."""
+
+    steps = 0
+
+    def chunk_loss(self, *what, **more):
+        self.steps += 1
+        loss = super().chunk_loss(*what, **more)
+        return loss if self.steps <= 4 else loss * math.nan
+
+
+@pytest.mark.parametrize(
+    ("log_every", "checkpoint_every", "says"),
+    [
+        (
+            1,
+            2,
+            r"step 5: the loss is nan; the checkpoint of step 4 is as it was\. .* smaller train.learning_rate",
+        ),
+        (100, 4, r"step 8: the sum of the weights is nan; the checkpoint of step 4"),
+        (100, 100, r"step 100: the loss is nan; nothing was saved"),
+    ],
+)
+def test_what_is_no_number_ends_a_run_before_it_is_saved(demos, tmp_path, log_every, checkpoint_every, says):
+    config = small(demos, steps=100, log_every=log_every, checkpoint_every=checkpoint_every)
+    config = replace(config, policy=replace(config.policy, type=f"{__name__}:Bursting"))
+    with pytest.raises(TrainingError, match=says):
+        train(config, tmp_path / "run", device="cpu")
+    for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines():
+        assert math.isfinite(json.loads(line)["loss"])
+    if checkpoint_every < 100:
+        step, tensors = state(tmp_path / "run")
+        assert step == 4
+        for name, x in {**tensors, **load_file(tmp_path / "run" / "model.safetensors")}.items():
+            assert x.isfinite().all(), name
 
 
 def test_the_average_follows_the_weights(demos, tmp_path):
