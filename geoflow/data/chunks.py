@@ -61,7 +61,7 @@ class Chunks:
     Raises:
         ValueError: other windows.
         DemonstrationError: a file cannot be used, or not beside the first: another control rate, other actions,
-            or another kind or shape of an observation of the same name.
+            or another kind or shape of an observation of the same name; or pictures are bytes in some only.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class Chunks:
         """Every text that was recorded, by observation."""
         read = [name for name in self.kinds if name in observations or not observations]
         self._require_pictures(read)
-        self._files = {name: _Rows() for name in (*(f"obs/{name}" for name in read), "actions")}
+        self._files = {name: _Rows(name) for name in (*(f"obs/{name}" for name in read), "actions")}
         starts, first, last, until = [], [], [], []
         rows = episodes = 0
         for path in self.paths:
@@ -109,6 +109,15 @@ class Chunks:
                 "demonstrations; collect with a smaller --collect.disturbance, or train with a smaller "
                 "--policy.horizon or with --train.windows begun."
             )
+
+    @property
+    def dtypes(self) -> dict[str, str]:
+        """Whether pictures are "uint8", 0 to 255, or "float32", of those that are read."""
+        return {
+            name: str(self._rows[f"obs/{name}"].dtype)
+            for name, kind in self.kinds.items()
+            if kind == "image" and f"obs/{name}" in self._rows
+        }
 
     def _append(self, episode: Episode, names: Sequence[str]) -> None:
         """Write the rows of an episode, with what is not there in the places of what was not recorded."""
@@ -229,15 +238,21 @@ def _undisturbed(disturbed: np.ndarray) -> np.ndarray:
 class _Rows:
     """Rows appended to an unnamed temporary file, mapped into memory when complete."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str) -> None:
+        self._name = name
         self._file = tempfile.TemporaryFile()  # noqa: SIM115 (it lives as long as its memory map)
         self._shape: tuple[int, ...] = ()
         self._dtype = np.dtype(np.float32)
         self._count = 0
 
     def append(self, rows: np.ndarray) -> None:
-        self._shape = rows.shape[1:]
-        self._dtype = np.dtype(np.uint8 if rows.dtype == np.uint8 else np.float32)
+        dtype = np.dtype(np.uint8 if rows.dtype == np.uint8 else np.float32)
+        if self._count and dtype != self._dtype:
+            raise DemonstrationError(
+                f"{self._name} is {self._dtype} in some demonstrations and {rows.dtype} in others; a policy sees "
+                "pictures of one kind, bytes or numbers: collect all in the same way."
+            )
+        self._shape, self._dtype = rows.shape[1:], dtype
         self._file.write(np.ascontiguousarray(rows, self._dtype).tobytes())
         self._count += len(rows)
 

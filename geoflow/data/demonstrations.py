@@ -2,8 +2,9 @@
 
 data                          attributes: the fields of `Meta`, and the format and its conventions
 data/demo_<i>                 attributes: seed, success, failure, num_samples
-data/demo_<i>/obs/<name>      (N, 7) pose | (N, d) vector | (N, H, W, C) uint8 image | (N, P, 3 + c) points,
-                              xyz in the world [m] | (N, L) text, uint8, 0 after the end | (N, [n,] d) embedding
+data/demo_<i>/obs/<name>      (N, 7) pose | (N, d) vector | (N, H, W, C) image, uint8, or float unless C = 3 |
+                              (N, P, 3 + c) points, xyz in the world [m] | (N, L) text, uint8, 0 after the end |
+                              (N, [n,] d) embedding
 data/demo_<i>/actions         (N, 7 n + k) the expert's absolute pose in the world of each of n arms, then extras
 data/demo_<i>/disturbed       (N,) bool, True where what was executed is not the recorded action
 """
@@ -43,7 +44,7 @@ class Episode:
     """One run of the expert, N steps: ``obs[name][t]`` was seen, then ``actions[t]`` was asked for.
 
     Attributes:
-        obs: Observation name -> (N, ...): poses x y z qw qx qy qz [m], vectors, uint8 images.
+        obs: Observation name -> (N, ...): poses x y z qw qx qy qz [m], vectors, images.
         actions: (N, 7 n + k) float32: the pose of each of n arms in the world, quaternion wxyz, then extras in
             [-1, 1].
         disturbed: (N,) bool: True where something else than ``actions[t]`` was executed.
@@ -285,16 +286,27 @@ def _check_column(x: np.ndarray, kind: str, n: int, where: str, arms: int) -> No
         raise DemonstrationError(
             f"{where} has shape {x.shape}; expected {shape} with N = {n} steps ({kind})."
         )
-    if kind in ("flag", "image", "text"):
+    if kind == "image" and x.shape[-1] == 3 and x.dtype != np.uint8:
+        raise DemonstrationError(
+            f"{where} has dtype {x.dtype}; expected colours as uint8, 0 to 255 (image): multiply and round them."
+        )
+    if kind in ("flag", "text") or (kind == "image" and x.dtype == np.uint8):
         return
     if not np.issubdtype(x.dtype, np.floating):
-        raise DemonstrationError(f"{where} has dtype {x.dtype}; expected float32 ({kind}).")
+        expected = "uint8 or float32" if kind == "image" else "float32"
+        raise DemonstrationError(f"{where} has dtype {x.dtype}; expected {expected} ({kind}).")
     bad = ~np.isfinite(x).all(tuple(range(1, x.ndim)))
     if bad.any():
         t = int(bad.argmax())
+        row = x[t]
+        found = (
+            np.array2string(row, precision=3)
+            if row.ndim == 1
+            else f"not finite in {(~np.isfinite(row)).sum()} places"
+        )
         raise DemonstrationError(
-            f"{where} is {np.array2string(x[t], precision=3)} at step {t}; every number must be finite: "
-            "leave this demonstration out, or collect it again."
+            f"{where} is {found} at step {t}; every number must be finite: leave this demonstration out, or collect "
+            "it again."
         )
     if kind in ("action", "pose"):
         poses = x[:, : 7 * arms] if kind == "action" else x

@@ -98,10 +98,11 @@ class Intake:
             raise ValueError(
                 f"observation {name!r} is {x.dtype}; this policy was trained on real numbers ({kind})."
             )
-        if kind == "image" and shape[-1] == 3 and x.dtype != torch.uint8:
+        in_bytes = self.spec.in_bytes(name) if kind == "image" else None
+        if in_bytes is not None and in_bytes != (x.dtype == torch.uint8):
             raise ValueError(
                 f"observation {name!r} is {x.dtype} of shape {tuple(x.shape)}; this policy was trained on pictures "
-                f"{shape} of bytes, uint8 from 0 to 255."
+                f"{shape} of {'bytes, uint8 from 0 to 255' if in_bytes else 'numbers, float32 as they are'}."
             )
         code = kind == "text" or (kind == "image" and x.dtype == torch.uint8)
         return x.to(like.device) if code else x.to(like)

@@ -99,13 +99,14 @@ class ChunkSampler(nn.Module):
         T, To = policy.config.horizon, policy.config.observation_steps
         inputs = [torch.randn(batch, T, policy.space.tangent_dim, generator=generator)]
         for name, kind in spec.kinds.items():
-            inputs.append(_drawn(kind, (batch, To, *spec.shapes[name]), generator))
+            drawn_as = "bytes" if kind == "image" and spec.in_bytes(name) else kind
+            inputs.append(_drawn(drawn_as, (batch, To, *spec.shapes[name]), generator))
         return tuple(inputs)
 
 
 def _drawn(kind: str, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-    """An observation of a kind."""
-    if kind == "image" and shape[-1] == 3:
+    """An observation of a kind, or of "bytes"."""
+    if kind == "bytes":
         return torch.randint(256, shape, generator=generator, dtype=torch.uint8)
     x = 0.3 * torch.randn(shape, generator=generator)
     return se3.exp(x[..., :6]) if kind == "pose" else x

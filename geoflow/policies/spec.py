@@ -45,6 +45,7 @@ class PolicySpec:
         tasks: Each task, and what is observed in it.
         texts: Observation name -> every text it was trained with.
         arms: Poses in an action.
+        dtypes: Picture -> "uint8", 0 to 255, or "float32", as it is; earlier checkpoints do not say.
     """
 
     env_id: str
@@ -55,6 +56,7 @@ class PolicySpec:
     tasks: tuple[TaskSpec, ...] = ()
     texts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     arms: int = 1
+    dtypes: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, chunks: Chunks) -> PolicySpec:
@@ -73,6 +75,7 @@ class PolicySpec:
             tuple(task for i, task in enumerate(tasks) if task not in tasks[:i]),
             texts,
             chunks.metas[0].arms,
+            chunks.dtypes,
         )
 
     @classmethod
@@ -115,7 +118,14 @@ class PolicySpec:
                 for task in self.tasks
             ),
             texts={name: said for name, said in self.texts.items() if name in kept},
+            dtypes={name: dtype for name, dtype in self.dtypes.items() if name in kept},
         )
+
+    def in_bytes(self, name: str) -> bool | None:
+        """Whether a picture is uint8, 0 to 255, or else numbers as they are; None where that is not known."""
+        if name in self.dtypes:
+            return self.dtypes[name] == "uint8"
+        return True if self.shapes[name][-1] == 3 else None  # colours have never been anything else
 
     @property
     def partial(self) -> tuple[str, ...]:

@@ -197,6 +197,18 @@ WRONG_EPISODES = {
         column("obs/gripper", lambda x: x.astype(int)),
         ["obs/gripper has dtype int64", "float32"],
     ),
+    "colours as numbers": (
+        column("obs/camera", lambda x: x.astype(np.float32) / 255),
+        ["obs/camera has dtype float32", "uint8, 0 to 255"],
+    ),
+    "NaN depth": (
+        column("obs/camera", lambda x: np.where(x[..., :1] < 5, np.nan, x[..., :1]).astype(np.float32)),
+        ["obs/camera is not finite in", "every number must be finite"],
+    ),
+    "depth in whole numbers": (
+        column("obs/camera", lambda x: x[..., :1].astype(np.uint16)),
+        ["obs/camera has dtype uint16", "uint8 or float32"],
+    ),
     "another width": (
         column("obs/gripper", lambda x: x.repeat(2, -1)),
         ["obs/gripper", "(2,)", "demo_0", "(1,)"],

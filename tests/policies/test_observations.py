@@ -16,6 +16,7 @@ from geoflow.policies.backbones import BACKBONES, Condition
 from geoflow.policies.checkpoint import build_policy
 from geoflow.policies.config import PolicyConfig
 from geoflow.policies.encoders import VectorEncoder, tokenise
+from geoflow.policies.sampler import ChunkSampler
 from geoflow.policies.spec import PolicySpec
 
 KINDS = {
@@ -338,6 +339,44 @@ def test_unknown_choices_are_refused(senses, change, words):
         PolicyConfig(hidden=1.0)
 
 
+def grey(path, dtypes):
+    """Demonstrations that see the camera in grey, each as another type of number."""
+    meta = Meta("tests/Grey-v0", {}, 20.0, {"tcp": "pose", "camera": "image"})
+    episodes = []
+    for seed, dtype in enumerate(dtypes):
+        seen = episode(seed)
+        obs = {"tcp": seen.obs["tcp"], "camera": seen.obs["camera"][..., :1].astype(dtype)}
+        episodes.append(replace(seen, obs=obs))
+    write(path, meta, episodes)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("recorded", "other", "words"),
+    [
+        (np.uint8, np.float32, "is torch.float32 .* of bytes, uint8 from 0 to 255"),
+        (np.float32, np.uint8, "is torch.uint8 .* of numbers, float32 as they are"),
+    ],
+)
+def test_grey_is_shown_as_it_was_recorded(tmp_path, recorded, other, words):
+    """Bytes are scaled and numbers are not, so that one for the other would be another picture."""
+    policy, chunks = fitted(grey(tmp_path / "grey.h5", [recorded] * 3), SMALL)
+    assert PolicySpec.from_dict(policy.spec.to_dict()) == policy.spec
+    obs = {name: x[0, 0].numpy() for name, x in chunks.sample(1).obs.items()}
+    assert policy.act(obs).isfinite().all()
+    with pytest.raises(ValueError, match=f"'camera' {words}"):
+        policy.act({**obs, "camera": obs["camera"].astype(other)})
+    drawn = ChunkSampler(policy, 1).example()[1 + [*policy.spec.kinds].index("camera")]
+    assert (drawn.dtype == torch.uint8) == (recorded == np.uint8)
+    policy.intake = replace(policy.intake, spec=replace(policy.spec, dtypes={}))  # an earlier checkpoint's
+    assert policy.act({**obs, "camera": obs["camera"].astype(other)}).isfinite().all()
+
+
+def test_bytes_and_numbers_do_not_mix(tmp_path):
+    with pytest.raises(DemonstrationError, match="obs/camera is uint8 in some demonstrations and float32 in"):
+        Chunks(grey(tmp_path / "grey.h5", [np.uint8, np.float32]), 4)
+
+
 def test_unknown_kinds_are_refused(demos):
     spec = PolicySpec.of(Chunks(demos, 4))
     with pytest.raises(ValueError, match="of the kind 'smell'; a policy takes pose, vector, image"):
@@ -350,6 +389,7 @@ def test_unknown_kinds_are_refused(demos):
     ("name", "value", "words"),
     [
         ("cloud", lambda x: np.where(np.arange(30)[:, None] == 3, np.nan, x), "every number must be finite"),
+        ("camera", lambda x: x.astype(np.float32), "expected colours as uint8, 0 to 255"),
         ("cloud", lambda x: x[..., :2], r"expected \(N, P, 3 \+ c\)"),
         ("instruction", lambda x: x.astype(np.float32), r"expected \(N, L\) bytes"),
         ("clip", lambda x: x[:, None, None], r"expected \(N, d\) or \(N, n, d\)"),
