@@ -15,7 +15,9 @@ from geoflow.policies.encoders import tokenise
 from geoflow.policies.spec import PolicySpec
 
 NORM = 0.1
-"""How far the norm of an observed quaternion may be from 1: more is a mistake, not rounding."""
+"""How far the norm of an observed quaternion may be from 1: more is a mistake, not a driver's few digits."""
+ROUNDING = 1e-6
+"""How far it is of float32's rounding; such quaternions stay as they are, bit for bit."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +37,11 @@ class Intake:
     def batched(self, obs: Mapping[str, Any], like: Tensor) -> tuple[dict[str, Tensor], bool]:
         """Observations as (B, To, d) tensors of the dtype and device of ``like``, and whether they came unbatched.
 
+        Quaternions come out with norm 1. (Exported graphs do not pass here, and take observations as they are.)
+
         Raises:
-            ValueError: one is missing, or of another shape or type than in the demonstrations.
+            ValueError: one is missing, or of another shape or type than in the demonstrations, or has numbers that
+                none of them has: infinities, quaternions far from norm 1, NaN in what may not be missing.
         """
         if not isinstance(obs, Mapping):
             raise TypeError(
@@ -60,9 +65,8 @@ class Intake:
                     f"observation {name!r} has shape {tuple(x.shape)}; this policy was trained on (B, {self.steps}, "
                     f"{', '.join(map(str, shape))}), and takes one unbatched as well."
                 )
-            if name not in (*self.optional, *self.spec.partial):  # those may say that they are missing
-                self._check_numbers(name, x)
-            batched[name] = x
+            self._check_finite(name, x)
+            batched[name] = self._unit(name, x) if self.spec.kinds[name] == "pose" else x
         if len(set(singles.values())) > 1:
             one, many = ([name for name in given if singles[name] is kind] for kind in (True, False))
             raise ValueError(f"{one} are of one scene and {many} of a batch; give all in one of both ways.")
@@ -107,21 +111,33 @@ class Intake:
         code = kind == "text" or (kind == "image" and x.dtype == torch.uint8)
         return x.to(like.device) if code else x.to(like)
 
-    def _check_numbers(self, name: str, x: Tensor) -> None:
-        """Raise ValueError for numbers that no demonstration has: NaN, infinities, quaternions that are none."""
+    def _check_finite(self, name: str, x: Tensor) -> None:
+        """Raise ValueError for numbers that are not finite; NaN may say that an observation is missing."""
         # A sum is as finite as its numbers, and one call for them all: this runs before every chunk.
-        if x.is_floating_point() and not math.isfinite(float(x.sum())):
+        if not x.is_floating_point() or math.isfinite(float(x.sum())):
+            return
+        if name not in (*self.optional, *self.spec.partial):
             raise ValueError(
                 f"observation {name!r} has a number that is not finite; only what policy.optional names may be missing."
             )
-        if self.spec.kinds[name] == "pose" and len(x):
-            low, high = (float(norm) for norm in torch.aminmax(x[..., 3:].norm(dim=-1)))
-            if low < 1 - NORM or high > 1 + NORM:
-                worst = low if low < 1 - NORM else high
-                raise ValueError(
-                    f"observation {name!r} has a quaternion of norm {worst:.3g}; expected poses (x y z qw qx qy qz), "
-                    "metres and unit quaternions."
-                )
+        if x.isinf().any():
+            raise ValueError(
+                f"observation {name!r} has a number that is infinite; where it is missing give None, or NaN throughout."
+            )
+
+    def _unit(self, name: str, x: Tensor) -> Tensor:
+        """Poses (..., 7) with unit quaternions; ValueError where one is far from it. What is NaN stays NaN."""
+        q = x[..., 3:]
+        norm = q.norm(dim=-1, keepdim=True)
+        off = (norm - 1).abs()
+        if not (off > ROUNDING).any():
+            return x
+        if (off > NORM).any():
+            raise ValueError(
+                f"observation {name!r} has a quaternion of norm {float(norm[off > NORM][0]):.3g}; expected poses "
+                "(x y z qw qx qy qz), metres and unit quaternions."
+            )
+        return torch.cat([x[..., :3], torch.where(off > ROUNDING, q / norm, q)], -1)
 
     def _some(self) -> str:
         """The name of an observation, for messages."""

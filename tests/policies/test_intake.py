@@ -63,6 +63,28 @@ def test_what_is_no_pose_is_refused(policy, obs, value, says):
     assert "\n" not in str(refusal.value)
 
 
+@pytest.mark.parametrize("off", [0.91, 1.004, 1.09])
+def test_a_quaternion_of_few_digits_is_one_of_norm_one(policy, obs, off):
+    """The same rotation: the same chunk, whose quaternions have norm one; a unit one stays as it is, to the bit."""
+    longer = {**obs, "tcp": np.concatenate([obs["tcp"][:3], off * obs["tcp"][3:]])}
+    chunks = [policy.act(o, generator=torch.Generator().manual_seed(0)) for o in (obs, longer)]
+    torch.testing.assert_close(*chunks, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(chunks[1][:, 3:7].norm(dim=-1), torch.ones(SMALL.horizon))
+    taken = policy.batched({name: np.stack([x, longer[name]])[:, None] for name, x in obs.items()})[0]
+    np.testing.assert_array_equal(taken["tcp"][0, 0].numpy(), obs["tcp"])
+    np.testing.assert_allclose(taken["tcp"][1, 0].numpy(), obs["tcp"], atol=1e-6)
+
+
+def test_infinity_says_nothing_of_what_may_be_missing(chunks, obs):
+    policy = built(chunks, optional=("gripper",))
+    assert policy.act({**obs, "gripper": np.array([np.nan])}).isfinite().all()
+    for value in (np.inf, -np.inf):
+        with pytest.raises(
+            ValueError, match=r"'gripper' has a number that is infinite; .* give None, or NaN"
+        ):
+            policy.act({**obs, "gripper": np.array([value])})
+
+
 @pytest.mark.parametrize("given", [None, np.zeros(7), [{}], "tcp"])
 def test_observations_come_by_name(policy, given):
     with pytest.raises(TypeError, match=r"expected observations by name, such as \{'"):

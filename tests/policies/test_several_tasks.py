@@ -183,6 +183,17 @@ def test_one_policy_of_two_tasks_is_trained_saved_and_read_back(both, tmp_path):
         policy.act({**obs, "instruction": "bring dark"})
 
 
+def test_a_pose_of_some_tasks_is_a_pose_where_it_is_there(both):
+    """A row of NaN says that it is not; infinity and a quaternion that is none are refused."""
+    policy, chunks = fitted(both, replace(SMALL, backbone="transformer"))
+    obs = chunks.batch(np.array([3, len(chunks) - 1])).obs
+    assert obs["lamp"].isnan().any(-1).flatten().tolist() == [True, False]
+    assert policy.act(obs).isfinite().all()
+    for factor, says in ((1.5, "'lamp' has a quaternion of norm 1.5"), (torch.inf, "'lamp' .* infinite")):
+        with pytest.raises(ValueError, match=says):
+            policy.act({**obs, "lamp": obs["lamp"] * torch.tensor([1, 1, 1, *[factor] * 4])})
+
+
 def test_frames_must_be_seen_in_all_tasks(both):
     with pytest.raises(ValueError, match=r"'lamp'.* not observed in all the tasks"):
         fitted(both, replace(SMALL, frame="lamp"))
