@@ -155,18 +155,19 @@ class PolicySpec:
 
     def require(self, given: Collection[str], optional: Collection[str] = ()) -> None:
         """Raise ValueError unless ``given`` names all that is observed in one of the tasks, ``optional`` ones aside."""
-        needs = {task.name: {*task.observations} - {*optional} for task in self.tasks}
-        needs = needs or {self.env_id: {*self.kinds} - {*optional}}
-        if any(need <= {*given} for need in needs.values()):
+        # A task may be there in several ways: its demonstrations need not all have seen the same.
+        tasks = [(task.name, task.observations) for task in self.tasks] or [(self.env_id, tuple(self.kinds))]
+        needs = [(name, {*seen} - {*optional}) for name, seen in tasks]
+        if any(need <= {*given} for _, need in needs):
             return
-        if len(needs) == 1:
-            (need,) = needs.values()
+        need = needs[0][1]
+        if all(other == need for _, other in needs):
             missing = next(name for name in self.kinds if name in need - {*given})
             raise ValueError(
                 f"observation {missing!r} is missing ({self.kinds[missing]}, shape {tuple(self.shapes[missing])}); "
                 f"this policy was trained on {sorted(self.kinds)} and was given {sorted(given)}."
             )
-        each = "; ".join(f"{name}: {', '.join(sorted(need))}" for name, need in needs.items())
+        each = "; ".join(f"{name}: {', '.join(sorted(need))}" for name, need in needs)
         raise ValueError(
             f"observations are missing; this policy needs all that one of its tasks has ({each}), and was given "
             f"{sorted(given)}."

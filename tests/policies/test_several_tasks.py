@@ -183,6 +183,23 @@ def test_one_policy_of_two_tasks_is_trained_saved_and_read_back(both, tmp_path):
         policy.act({**obs, "instruction": "bring dark"})
 
 
+@pytest.mark.parametrize("felt_first", [True, False])
+def test_demonstrations_of_one_task_may_see_more_than_others(demos, tmp_path, felt_first):
+    """A policy of both takes either's observations, in whatever order the files were named."""
+    felt = replace(walk := walks.episode(0), obs={**walk.obs, "force": np.zeros((len(walk), 3), np.float32)})
+    kinds = {**walks.KINDS, "force": "vector"}
+    write(tmp_path / "force.h5", Meta("tests/Walk-v0", {}, 20.0, kinds), [felt])
+    paths = [tmp_path / "force.h5", demos] if felt_first else [demos, tmp_path / "force.h5"]
+    policy, _ = fitted(paths, replace(SMALL, optional=()))
+    obs = {name: x[0] for name, x in felt.obs.items()}
+    for force in ({}, {"force": np.ones(3)}):
+        assert policy.act({**{name: obs[name] for name in walks.KINDS}, **force}).isfinite().all()
+    with pytest.raises(
+        ValueError, match=r"all that one of its tasks has \(tests/Walk-v0: .*; tests/Walk-v0: "
+    ):
+        policy.act({"tcp": obs["tcp"]})
+
+
 def test_a_pose_of_some_tasks_is_a_pose_where_it_is_there(both):
     """A row of NaN says that it is not; infinity and a quaternion that is none are refused."""
     policy, chunks = fitted(both, replace(SMALL, backbone="transformer"))
