@@ -88,6 +88,20 @@ class FlowPolicy(Policy):
         self.flow.scale.copy_(self.chunk_scale)
         self.flow.center.copy_(self.chunk_mean)
 
+    def begin_from(self, other: Policy) -> None:
+        """As `Policy.begin_from`; a flow map begins from a flow map only, of this method or another.
+
+        Raises:
+            ValueError: as there, or one of both is a flow map.
+        """
+        if self.times(self.config) != other.times(other.config):
+            raise ValueError(
+                f"policy.method={self.config.method!r}, and the policy to begin from has {other.config.method!r}: a "
+                "network that jumps from one time to another reads times otherwise than one that moves at a time, so "
+                "its weights mean something else."
+            )
+        super().begin_from(other)
+
     def chunk_loss(
         self,
         x_1: Tensor,

@@ -205,12 +205,27 @@ def test_steps_are_whole_and_manners_known():
         ({"frame": "world"}, "policy.frame='tcp', and the policy to begin from has 'world'"),
         ({"target": "velocity"}, "policy.target='endpoint'"),
         ({"type": "ddpm", "manifold": "Euclidean"}, "policy.type='flow'"),
+        (
+            {"method": "MeanFlow()"},
+            r"policy.method='Flow\(\)', and the policy to begin from has 'MeanFlow\(\)'",
+        ),
         ({"width": 32}, "a policy of another shape to begin from"),
     ],
 )
 def test_weights_that_mean_something_else_are_no_beginning(chunks, policy, options, says):
     with pytest.raises(ValueError, match=says):
         policy.begin_from(built(chunks, **options))
+
+
+def test_a_flow_map_begins_from_a_flow_map(chunks, policy):
+    """Their networks mean the same, whatever rule taught them; one of a velocity alone reads times otherwise."""
+    shortcut, mean_flow = (built(chunks, method=f"{name}()") for name in ("Shortcut", "MeanFlow"))
+    for parameter in mean_flow.parameters():
+        parameter.data += 0.1
+    shortcut.begin_from(mean_flow)
+    assert all(torch.equal(x, y) for x, y in zip(shortcut.parameters(), mean_flow.parameters(), strict=True))
+    with pytest.raises(ValueError, match="reads times otherwise"):
+        mean_flow.begin_from(policy)
 
 
 def test_weights_that_saw_something_else_are_no_beginning(chunks, policy):
