@@ -31,11 +31,8 @@ def checked_frames(config: PolicyConfig, spec: PolicySpec) -> Frames:
         raise ValueError(f"policy.backbone={config.backbone!r}; it is one of {', '.join(BACKBONES)}.")
     poses = [name for name, kind in spec.kinds.items() if kind == "pose"]
     frames = Frames.of(config.frame, poses, spec.arms)
-    if spec.arms > 1 and issubclass(BACKBONES[config.backbone], InvariantTransformer):
-        raise ValueError(
-            f"policy.backbone={config.backbone!r} attends from the poses of one arm; these actions have {spec.arms}. "
-            "Use transformer, expert, a U-Net or mlp."
-        )
+    if issubclass(BACKBONES[config.backbone], InvariantTransformer):
+        _check_invariant(config, spec, frames)
     for name, kind in spec.kinds.items():
         if kind != "pose" and kind not in ENCODERS:
             raise ValueError(
@@ -59,6 +56,28 @@ def checked_frames(config: PolicyConfig, spec: PolicySpec) -> Frames:
                 f"policy.optional names {name!r}; what may be missing is {', '.join(allowed) or 'none here'}, no pose."
             )
     return frames
+
+
+def _check_invariant(config: PolicyConfig, spec: PolicySpec, frames: Frames) -> None:
+    """Raise ValueError for chunks that an invariant network does not give: of several arms, or fixed in the world.
+
+    What it predicts does not change when the whole scene is moved. That is right of body velocities, and of all that
+    is seen in a frame which moves with the scene; but not of end points, which are tangents at a fixed centre.
+    """
+    if spec.arms > 1:
+        raise ValueError(
+            f"policy.backbone={config.backbone!r} attends from the poses of one arm; these actions have {spec.arms}. "
+            "Use transformer, expert, a U-Net or mlp."
+        )
+    clouds = [name for name, kind in spec.kinds.items() if kind == "points"]
+    if frames.in_world and (config.target != "velocity" or config.manifold != "SE3" or clouds):
+        seen = f", and sees the cloud {clouds[0]!r} there" if clouds else ""
+        raise ValueError(
+            f"policy.backbone={config.backbone!r} with policy.frame='world' predicts the same wherever the scene is, "
+            "which suits policy.target=velocity on policy.manifold=SE3, without point clouds; this policy has the "
+            f"target {config.target!r} on {config.manifold!r}{seen}. Name a pose that moves with the scene as "
+            "policy.frame, such as tcp."
+        )
 
 
 def check_takes(method: Callable[..., Any], *names: str) -> None:

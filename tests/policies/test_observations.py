@@ -224,12 +224,10 @@ def test_observations_are_computed_once_a_chunk(senses, backbone, monkeypatch):
     torch.testing.assert_close(again, chunk, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("target", ["velocity", "endpoint"])
-def test_the_invariant_transformer_needs_no_frame(senses, target):
-    """In the world frame, its velocities stay as they are when scene and chunk are moved; other networks' do not."""
-    config = replace(
-        SMALL, observations=("tcp", "socket", "touch"), frame="world", gravity=False, target=target
-    )
+def test_the_invariant_transformer_needs_no_frame(senses):
+    """In the world frame, body velocities stay as they are when scene and chunk are moved; other networks' do not."""
+    names = ("tcp", "socket", "touch")
+    config = replace(SMALL, observations=names, frame="world", gravity=False, target="velocity")
     g = gf.lie.se3.exp(torch.tensor([0.3, -0.2, 0.5, 1.0, -0.7, 0.4]))
     changes = {}
     for backbone in ("invariant", "transformer"):
@@ -240,11 +238,30 @@ def test_the_invariant_transformer_needs_no_frame(senses, target):
         actions = torch.cat([gf.lie.se3.compose(g, batch.actions[..., :7]), batch.actions[..., 7:]], -1)
         t, out = torch.rand(5), []
         for obs, x in ((batch.obs, batch.actions), (moved, actions)):
-            features = policy.space.features(policy.to_space(obs, x))
-            out.append(policy.evaluate_network(features, t, policy.condition(obs)))
-        changes[backbone] = float((out[1] - out[0]).detach().abs().max())
+            net, cond = policy.evaluate_network, policy.condition(obs)
+            out.append(policy.flow.velocity(net, policy.to_space(obs, x), t, cond))
+        changes[backbone] = float(((out[1] - out[0]) / policy.chunk_scale).detach().abs().max())
     assert changes["invariant"] < 1e-4
     assert changes["transformer"] > 1e-2
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({}, "the target 'endpoint' on 'SE3'"),
+        ({"manifold": "R3xSO3", "target": "velocity"}, "the target 'velocity' on 'R3xSO3'"),
+        ({"observations": (), "target": "velocity"}, "and sees the cloud 'cloud' there"),
+        ({"type": "regression"}, "such as tcp"),
+        ({"type": "ddpm", "target": "noise"}, "the target 'noise'"),
+    ],
+)
+def test_an_invariant_network_gives_nothing_that_is_fixed_in_the_world(senses, options, says):
+    """With a frame that moves with the scene it does."""
+    config = replace(SMALL, observations=("tcp", "socket"), backbone="invariant")
+    spec = PolicySpec.of(Chunks(senses, 4))
+    with pytest.raises(ValueError, match=f"predicts the same wherever the scene is.*{says}"):
+        build_policy(replace(config, frame="world", **options), spec)
+    build_policy(replace(config, **options), spec)
 
 
 def test_policies_of_states_are_as_they_were(demos):
