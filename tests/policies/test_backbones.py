@@ -51,6 +51,18 @@ def test_contract(name):
         assert (x.grad != 0).any()
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("name", BACKBONES)
+@torch.no_grad()
+def test_mixed_precision_says_nothing_and_changes_little(name):
+    net, (f, t) = build(name), inputs()
+    cond = tokens() if name in TOKENS else torch.randn(5, 12)
+    expected = net(f, t, cond)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = net(f, t, cond)
+    torch.testing.assert_close(found.float(), expected, atol=0.05 * float(expected.abs().max()), rtol=0)
+
+
 @pytest.mark.parametrize("name", BACKBONES)
 def test_every_parameter_is_at_work(name):
     net, (f, t) = build(name), inputs()

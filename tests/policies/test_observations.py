@@ -356,6 +356,17 @@ def test_unknown_choices_are_refused(senses, change, words):
         PolicyConfig(hidden=1.0)
 
 
+@pytest.mark.parametrize("pictures", ["keypoints", "blobs"])
+def test_pictures_are_seen_in_double_precision(senses, pictures):
+    config = replace(SMALL, observations=("tcp", "camera"), pictures=pictures)
+    policy, chunks = fitted(senses, config)
+    obs = awake(policy) and chunks.sample(3).obs
+    single = policy.condition(obs)
+    double = policy.double().condition(policy.batched(obs)[0])
+    assert double.dtype == torch.float64
+    torch.testing.assert_close(double.float(), single, atol=1e-5, rtol=1e-5)
+
+
 def grey(path, dtypes):
     """Demonstrations that see the camera in grey, each as another type of number."""
     meta = Meta("tests/Grey-v0", {}, 20.0, {"tcp": "pose", "camera": "image"})

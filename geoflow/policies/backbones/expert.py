@@ -1,10 +1,14 @@
 """ActionExpert: observations go through one transformer once, actions through a smaller one that reads it.
 
-Black et al. 2024 (pi0, arXiv:2410.24164, section IV and appendix B): a prefix of vision, language and
-proprioception tokens attends to itself alone; the expert's action tokens attend, layer by layer, to the keys and
-values of the prefix and to themselves. So the prefix is the same at every integration step, and is computed once
-a chunk. Theirs is a pretrained 3 B vision-language model with an expert of 300 M; this one is trained from
-scratch, `width` channels in the prefix and half of it in the expert, the proportion of theirs (2048 and 1024).
+After Black et al. 2024 (pi0, arXiv:2410.24164, section IV and appendix B): the tokens of all observations are a
+prefix that attends to itself alone; the expert's action tokens attend, layer by layer, to the keys and values of the
+prefix and to themselves. So the prefix is the same at every integration step, and is computed once a chunk.
+
+pi0 has three blocks, of which each attends to itself and those before: images and language, in a pretrained 3 B
+vision-language model; the robot's state, a block of its own, with the weights of the expert of 300 M; the actions.
+Here poses and vectors are in the prefix, beside what is seen and said, and all is trained from scratch: no
+pretrained tokens are to be kept from what they do not know. The prefix has `width` channels and the expert half of
+it, the proportion of theirs (2048 and 1024).
 """
 
 from __future__ import annotations
@@ -42,7 +46,7 @@ class ActionExpert(nn.Module):
         self.mix = nn.Sequential(nn.Linear(narrow + 64, narrow), nn.SiLU(), nn.Linear(narrow, narrow))
         self.steps = nn.Parameter(0.02 * torch.randn(horizon, narrow))
         self.expert = nn.ModuleList(_Layer(narrow, heads, ends=False, inner=width) for _ in range(depth))
-        self.leave = nn.Sequential(nn.RMSNorm(narrow), nn.Linear(narrow, outputs))
+        self.leave = nn.Sequential(_RMSNorm(narrow), nn.Linear(narrow, outputs))
 
     def prepare(self, cond: Tensor | Condition) -> Condition:
         """The condition with each layer's keys and values of the prefix, which no step changes."""
@@ -67,6 +71,13 @@ class ActionExpert(nn.Module):
         return self.leave(x)
 
 
+class _RMSNorm(nn.RMSNorm):
+    """In the precision of its weights, as autocast does for a layer norm: torch has no fused kernel for two."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.to(self.weight.dtype))
+
+
 class _Layer(nn.Module):
     """x + attention, x + gated feed-forward, with norms in front; keys and values come from outside.
 
@@ -77,7 +88,7 @@ class _Layer(nn.Module):
         super().__init__()
         inner = width if inner is None else inner
         self.heads, self.ends, self.inner = heads, ends, inner
-        self.norm = nn.RMSNorm(width)
+        self.norm = _RMSNorm(width)
         self.enter = nn.Linear(width, (2 if ends else 3) * inner, bias=False)
         if not ends:
             self.leave = nn.Linear(inner, width, bias=False)
@@ -101,7 +112,7 @@ class _GatedFeedForward(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.norm = nn.RMSNorm(width)
+        self.norm = _RMSNorm(width)
         self.enter = nn.Linear(width, 8 * width, bias=False)
         self.leave = nn.Linear(4 * width, width, bias=False)
 

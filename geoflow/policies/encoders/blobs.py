@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from geoflow.policies.encoders.base import Encoder, all_there
-from geoflow.policies.encoders.images import check_picture
+from geoflow.policies.encoders.images import check_picture, scaled
 
 PATCH = 4
 CHANNELS = 64
@@ -38,8 +38,8 @@ class BlobEncoder(Encoder):
         """Encode; nothing is drawn."""
         batch = x.shape[:2]
         x = x.flatten(0, 1).movedim(-1, 1)
-        x = x / 127.5 - 1 if x.dtype == torch.uint8 else x
-        maps = self.blobs(self.net(x)).float() * self.sharpness
+        x = scaled(x, self.blobs.weight)
+        maps = self.blobs(self.net(x)).to(self.sharpness.dtype) * self.sharpness
         return all_there(self.leave(moments(maps)).reshape(*batch, 1, -1))
 
 

@@ -39,7 +39,7 @@ class ImageEncoder(Encoder):
     def forward(self, x: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
         """Encode; ``generator`` places the crops in training."""
         batch = x.shape[:2]
-        x = x / 127.5 - 1 if x.dtype == torch.uint8 else x
+        x = scaled(x, self.keypoints.weight)
         x = self.crop(x.flatten(0, 1).movedim(-1, 1), generator)
         tokens = self.leave(spatial_softmax(self.keypoints(self.net(x)))).reshape(*batch, 1, -1)
         return all_there(tokens)
@@ -58,6 +58,11 @@ class ImageEncoder(Encoder):
         columns = left + torch.arange(self.size[1], device=x.device)
         each = torch.arange(len(x), device=x.device)[:, None, None]
         return x.movedim(1, -1)[each, rows[:, :, None], columns[:, None, :]].movedim(-1, 1)
+
+
+def scaled(x: Tensor, like: Tensor) -> Tensor:
+    """Bytes as numbers in [-1, 1] of the dtype of ``like``; other pictures as they are."""
+    return x.to(like.dtype) / 127.5 - 1 if x.dtype == torch.uint8 else x
 
 
 def check_picture(shape: tuple[int, ...]) -> None:
