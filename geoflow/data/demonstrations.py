@@ -288,7 +288,7 @@ def _check_column(x: np.ndarray, kind: str, n: int, where: str, arms: int) -> No
         )
     if kind == "image" and x.shape[-1] == 3 and x.dtype != np.uint8:
         raise DemonstrationError(
-            f"{where} has dtype {x.dtype}; expected colours as uint8, 0 to 255 (image): multiply and round them."
+            f"{where} has dtype {x.dtype}; expected colours as uint8, 0 to 255 (image): scale and round them."
         )
     if kind in ("flag", "text") or (kind == "image" and x.dtype == np.uint8):
         return
