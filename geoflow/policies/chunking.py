@@ -12,21 +12,29 @@ import torch
 from geoflow.policies.base import Policy
 from geoflow.policies.checks import check_loaded
 from geoflow.policies.execution import Execution, Executor
+from geoflow.policies.intake import Intake
 
 
 class ObservationHistory:
-    """The last To observations, the present one last; before the beginning the first one is repeated."""
+    """The last To observations, the present one last; before the beginning the first one is repeated.
 
-    def __init__(self, steps: int) -> None:
-        self._steps = steps
-        self._past: deque[Mapping[str, Any]] = deque(maxlen=steps)
+    What is no observation of the policy does not enter it: it would be part of every window that follows.
 
-    def push(self, obs: Mapping[str, Any]) -> dict[str, np.ndarray]:
-        """Take in an observation (name -> (d,)) and give the history (name -> (To, d)) of what is there now.
+    Args:
+        policy: Whose observations they are.
+    """
+
+    def __init__(self, policy: Policy) -> None:
+        self._spec, self._optional = policy.spec, policy.config.optional
+        self._steps = policy.config.observation_steps
+        self._past: deque[Mapping[str, Any]] = deque(maxlen=self._steps)
+
+    def window(self, obs: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """The history (name -> (To, d)) up to an observation (name -> (d,)), of what is there now.
 
         Raises:
             TypeError: it is no mapping.
-            ValueError: one is of another shape than before; the history stays as it was.
+            ValueError: one is none that the policy takes, or of another shape than before.
         """
         if not isinstance(obs, Mapping):
             raise TypeError(
@@ -34,11 +42,19 @@ class ObservationHistory:
             )
         # Copies: a robot's driver may write its next reading into the same buffer.
         now = {name: np.array(x) for name, x in obs.items() if x is not None}
+        self._check(now)
         past = [*self._past, now][-self._steps :]
         past = [past[0]] * (self._steps - len(past)) + past
-        window = {name: _stacked(name, [then.get(name) for then in past]) for name in now}
-        self._past.append(now)
-        return window
+        return {name: _stacked(name, [then.get(name) for then in past]) for name in now}
+
+    def append(self, window: Mapping[str, np.ndarray]) -> None:
+        """Keep what a window ends with, when the policy has taken it."""
+        self._past.append({name: x[-1] for name, x in window.items()})
+
+    def _check(self, now: Mapping[str, np.ndarray]) -> None:
+        """Raise ValueError for what the policy refuses; what is missing may be there again by the next chunk."""
+        there = [name for name in self._spec.kinds if name in now]
+        Intake(self._spec.only(there), 1, self._optional).batched(now, torch.empty(0))
 
 
 def _stacked(name: str, past: list[Any]) -> np.ndarray:
@@ -100,7 +116,7 @@ class ChunkBroker:
 
     def reset(self) -> None:
         """Forget the chunk and the history; call it when an episode begins."""
-        self._history = ObservationHistory(self._policy.config.observation_steps)
+        self._history = ObservationHistory(self._policy)
         self._executor.reset()
 
     @property
@@ -109,6 +125,13 @@ class ChunkBroker:
         return self._executor.left[0]
 
     def act(self, obs: Mapping[str, Any]) -> np.ndarray:
-        """The next action, shape (7 + k,), for an observation name -> (d,)."""
-        window = {name: past[None] for name, past in self._history.push(obs).items()}
-        return self._executor.act(window, [0], self._generator)[0]
+        """The next action, shape (7 + k,), for an observation name -> (d,).
+
+        Raises:
+            ValueError: an observation that the policy does not take; the broker stays as it was.
+        """
+        window = self._history.window(obs)
+        batch = {name: past[None] for name, past in window.items()}
+        action = self._executor.act(batch, [0], self._generator)[0]
+        self._history.append(window)
+        return action

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -42,7 +41,7 @@ class RealTimeBroker:
     The first chunk is waited for. Afterwards a prediction begins ``execute`` ticks after the last one began, or
     when that is there; until it is there the last chunk goes on. With "guided" or "given" (real-time chunking)
     the prediction is told what is being executed, and for how many steps it will be: the largest of the last
-    delays; "given", for policies trained with ``given_steps``, costs no more than "naive".
+    delays, or 1 while none is known; "given", for policies trained with ``given_steps``, costs no more than "naive".
 
     Args:
         policy: The policy.
@@ -78,6 +77,9 @@ class RealTimeBroker:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="geoflow-inference")
         self._pending: tuple[int, Future[np.ndarray]] | None = None
         self._closed = False
+        self.delays: deque[int] = deque(maxlen=REMEMBERED)
+        """The last delays [ticks] of chunks that others went on during; they are the computer's, so they outlive an
+        episode. The first chunk of an episode counts not: it is waited for, and may hold a compiler's work."""
         self.reset()
 
     def reset(self) -> None:
@@ -85,9 +87,7 @@ class RealTimeBroker:
         if self._pending is not None:
             self._pending[1].exception()
         self._pending, self._plan, self._tick = None, None, 0
-        self._history = ObservationHistory(self._policy.config.observation_steps)
-        self.delays: deque[int] = deque(maxlen=REMEMBERED)
-        """The last delays [ticks]."""
+        self._history = ObservationHistory(self._policy)
         self._commands: deque[np.ndarray] = deque(maxlen=2)
         self.waits = 0
         """Ticks at which a chunk had run out, and the robot waited."""
@@ -96,17 +96,17 @@ class RealTimeBroker:
         """The action of this tick, shape (7 + k,), for an observation name -> (d,).
 
         Raises:
-            ValueError: the broker is closed.
+            ValueError: the broker is closed; an observation that the policy does not take, and then the broker
+                stays as it was.
             Exception: whatever a prediction raised.
         """
         if self._closed:
             raise ValueError("this broker is closed, and its thread has ended; make a new one.")
-        window = self._history.push(obs)
-        tick, self._tick = self._tick, self._tick + 1
+        window, tick = self._history.window(obs), self._tick
         if self._plan is None:
-            begin = time.perf_counter()
             self._plan = Plan(tick, self._predict(window, None))
-            self.delays.append(math.ceil((time.perf_counter() - begin) * self._policy.spec.control_hz))
+        self._history.append(window)
+        self._tick += 1  # not before the first prediction, which may raise: then nothing has happened
         if self._pending is not None and self._pending[1].done():
             self._adopt(tick)
         if self._pending is None and tick - self._plan.start >= self._execute:
@@ -164,7 +164,7 @@ class RealTimeBroker:
         left = self._plan.actions[tick - self._plan.start :]
         if not len(left) or (self._how.manner in UNTOLD and self._how.warm_start is None):
             return None
-        delay = min(max(self.delays), len(left))
+        delay = min(max(self.delays, default=1), len(left))
         if self._how.manner == "given":
             delay = min(delay, self._policy.config.given_steps)
         manner = "naive" if self._how.manner in UNTOLD else self._how.manner

@@ -287,6 +287,24 @@ def test_a_robot_is_not_sent_what_it_missed_at_once(policy):
     assert times[-1] - times[0] > 4.5 * period
 
 
+def test_a_chunk_that_was_waited_for_is_no_measure_of_delay(policy):
+    """The first call, which a compiler may hold up, lasts eight periods; nor does an episode's first one count."""
+    slow, obs = Slow(policy), observations(policy, 1)[0]
+    with RealTimeBroker(slow, execute=3, manner="guided") as broker:  # pyright: ignore[reportArgumentType]
+        for episode in range(2):
+            slow.go.acquire()
+            threading.Timer(8 / policy.spec.control_hz, slow.go.release).start()
+            for _ in range(8):
+                broker.act(obs)
+                if broker._pending is not None:
+                    slow.go.release()
+                    settled(broker)
+            assert list(broker.delays) == [1, 1] * (episode + 1)
+            broker.reset()
+            slow.go.release()
+    assert [onward and onward.delay for onward in slow.onward] == [None, 1, 1] * 2
+
+
 def test_an_action_can_be_clipped_in_place(policy):
     obs = observations(policy, 1)[0]
     with RealTimeBroker(policy, execute=4) as broker:

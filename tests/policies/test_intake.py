@@ -126,31 +126,86 @@ def test_a_checkpoint_of_another_version_names_what_is_unknown(tmp_path):
         gf.load_policy(tmp_path)
 
 
+def history(steps, **shapes):
+    """Of a policy that sees vectors of these shapes."""
+    spec = PolicySpec(
+        "x/Y-v0", 20.0, {"tcp": "pose"} | dict.fromkeys(shapes, "vector"), {"tcp": (7,)} | shapes, 8
+    )
+    return ObservationHistory(build_policy(replace(SMALL, observation_steps=steps), spec))
+
+
+def pushed(history, **obs):
+    """The window of an observation, which is kept."""
+    window = history.window({name: None if x is None else np.array(x) for name, x in obs.items()})
+    history.append(window)
+    return window
+
+
 def test_what_is_missing_in_between_stays_as_it_was():
     """A camera that is slower than the robot: None, or not there; what is not there now is not given."""
-    history = ObservationHistory(3)
-    history.push({"a": 1.0})
-    history.push({"a": 2.0, "b": 5.0})
-    np.testing.assert_array_equal(history.push({"a": 3.0, "b": 6.0})["b"], [5, 5, 6])
-    assert set(history.push({"a": 4.0, "b": None})) == {"a"}
-    window = history.push({"a": 5.0, "b": 8.0})
-    np.testing.assert_array_equal(window["a"], [3, 4, 5])
-    np.testing.assert_array_equal(window["b"], [6, 6, 8])
+    seen = history(3, a=(1,), b=(1,))
+    pushed(seen, a=[1])
+    pushed(seen, a=[2], b=[5])
+    assert pushed(seen, a=[3], b=[6])["b"].ravel().tolist() == [5, 5, 6]
+    assert set(pushed(seen, a=[4], b=None)) == {"a"}
+    window = pushed(seen, a=[5], b=[8])
+    assert window["a"].ravel().tolist() == [3, 4, 5]
+    assert window["b"].ravel().tolist() == [6, 6, 8]
 
 
 def test_a_history_keeps_what_was_not_what_a_buffer_holds_now():
-    history, buffer = ObservationHistory(2), np.zeros(1)
-    history.push({"a": buffer})
+    seen, buffer = history(2, a=(1,)), np.zeros(1)
+    seen.append(seen.window({"a": buffer}))
     buffer[:] = 1
-    np.testing.assert_array_equal(history.push({"a": buffer})["a"], [[0], [1]])
+    np.testing.assert_array_equal(seen.window({"a": buffer})["a"], [[0], [1]])
 
 
-def test_an_observation_of_another_shape_is_not_remembered():
-    history = ObservationHistory(2)
-    history.push({"a": np.zeros(2)})
-    with pytest.raises(ValueError, match=r"'a' has shape \(3,\), in the history \[\(2,\)\]"):
-        history.push({"a": np.zeros(3)})
-    assert history.push({"a": np.ones(2)})["a"].tolist() == [[0, 0], [1, 1]]
+def test_what_the_policy_does_not_use_keeps_its_shape():
+    seen = history(2, a=(1,))
+    pushed(seen, a=[0], b=[0, 0])
+    with pytest.raises(ValueError, match=r"'b' has shape \(3,\), in the history \[\(2,\)\]"):
+        pushed(seen, a=[1], b=[0, 0, 0])
+    assert pushed(seen, a=[1], b=[1, 1])["b"].tolist() == [[0, 0], [1, 1]]
+
+
+@pytest.mark.parametrize("broker", [gf.ChunkBroker, gf.RealTimeBroker])
+@pytest.mark.parametrize("tick", [0, 1, 2])
+@pytest.mark.parametrize(
+    ("bad", "says"),
+    [
+        (np.zeros(6), r"'tcp' has shape"),
+        (np.full(7, np.nan), "'tcp' has a number that is not finite"),
+        (np.zeros(7), "'tcp' has a quaternion of norm 0"),
+    ],
+    ids=["shape", "nan", "norm"],
+)
+def test_what_is_refused_is_not_remembered(demos, broker, tick, bad, says):
+    """At a tick of a prediction or between two, a broker goes on as if it had not been there."""
+    chunks = Chunks(demos, SMALL.horizon, 2)
+    policy = built(chunks, observation_steps=2, execute=2)
+    obs = {name: x[0, -1].numpy() for name, x in chunks.sample(1).obs.items()}
+    acted = []
+    for bad_ticks in ((), (tick,)):
+        acting = broker(policy, generator=torch.Generator().manual_seed(0))
+        acted.append([])
+        for now in range(5):
+            if now in bad_ticks:
+                with pytest.raises(ValueError, match=says):
+                    acting.act({**obs, "tcp": bad})
+            if getattr(acting, "_pending", None) is not None:
+                acting._pending[1].result(timeout=10)
+            acted[-1].append(acting.act(obs))
+    np.testing.assert_array_equal(*acted)
+
+
+def test_what_misses_something_is_not_remembered_where_a_chunk_was_due(demos):
+    chunks = Chunks(demos, SMALL.horizon, 2)
+    policy = built(chunks, observation_steps=2)
+    first, second = ({n: x[i, -1].numpy() for n, x in chunks.sample(2).obs.items()} for i in range(2))
+    brokers = [gf.ChunkBroker(policy, generator=torch.Generator().manual_seed(0)) for _ in range(2)]
+    with pytest.raises(ValueError, match="missing"):
+        brokers[0].act({"tcp": first["tcp"]})
+    np.testing.assert_array_equal(*(broker.act(second) for broker in brokers))
 
 
 def test_observations_are_batched_all_or_none(policy, obs):
