@@ -6,6 +6,7 @@ python scripts/robot_loop.py policy.onnx 100             # 100 held-out scenes o
 
 import json
 import sys
+import time
 from collections import deque
 
 import numpy as np
@@ -32,12 +33,22 @@ class Robot:
 
     def act(self, obs: dict[str, np.ndarray]) -> np.ndarray:
         """The next action for an observation name -> (d,); a chunk is predicted when the last one is executed."""
-        present = {name: np.array(obs[name], kind) for name, kind in self.types.items()}
+        present = {name: self.checked(name, obs.get(name)) for name in self.types}
         self.past.extend([present] * (1 if self.past else self.steps))
         if not self.plan:
             chunk = self.chunk({name: np.stack([seen[name] for seen in self.past]) for name in present})
             self.plan.extend(chunk[: self.facts["execute"]])
         return self.plan.popleft()
+
+    def checked(self, name: str, value) -> np.ndarray:
+        """A copy of an observation, or ValueError: the graph itself would make a motion of anything."""
+        x, kind, shape = np.array(value), self.types[name], tuple(self.facts["inputs"][name][2:])
+        good = x.shape == shape and np.can_cast(x.dtype, kind, "same_kind") and np.isfinite(x).all()
+        unit = "" if name not in self.facts["poses"] else ", the last four a unit quaternion"
+        if not good or (unit and abs(np.linalg.norm(x[3:]) - 1) > 0.1):
+            wanted = f"finite numbers of shape {shape}, to be cast to {kind.__name__}{unit}"
+            raise ValueError(f"observation {name!r} is {value!r}; expected {wanted}.")
+        return x.astype(kind, copy=False)
 
     def chunk(self, window: dict[str, np.ndarray]) -> np.ndarray:
         """The next actions (T, 7 + k) for observations name -> (To, ...), the present one last."""
@@ -46,10 +57,14 @@ class Robot:
         return np.asarray(self.session.run(None, {"noise": noise, **feeds})[0])[0]
 
     def run(self, observe, command, steps: int) -> None:
-        """``steps`` times: observe, command."""
+        """``steps`` times at the policy's rate: observe, command. What is late is not caught up with."""
         self.reset()
+        period, due = 1 / self.facts["control_hz"], time.perf_counter()
         for _ in range(steps):
+            time.sleep(max(0.0, due - time.perf_counter()))
             command(self.act(observe()))
+            late = time.perf_counter() - due
+            due += period if late < period else late + period
 
 
 def main() -> None:

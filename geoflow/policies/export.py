@@ -70,6 +70,7 @@ def export(
     inputs, names = sampler.example(), ["noise", *sampler.names]
     facts = {
         "inputs": {name: list(x.shape) for name, x in zip(names, inputs, strict=True)},
+        "poses": [name for name, kind in policy.spec.kinds.items() if kind == "pose"],
         "output": [1, policy.config.horizon, policy.spec.action_dim],
         "nfe": sampler.nfe,
         "weights": weights,

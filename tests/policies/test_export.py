@@ -1,6 +1,8 @@
 """Exported samplers: the same chunks as the policy, metadata for a robot, and nothing left of a failure."""
 
 import json
+import re
+import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -59,14 +61,64 @@ def test_onnx_gives_the_same_chunks_to_a_robot(demos, tmp_path, options):
     assert len(commands) == 4
 
 
+def bare(control_hz=1000.0, steps=1, execute=4):
+    """A robot's loop without a graph, that sees a number x and a pose."""
+    robot = Robot.__new__(Robot)
+    inputs = {"x": [1, steps, 1], "tcp": [1, steps, 7]}
+    robot.facts = {"execute": execute, "control_hz": control_hz, "inputs": inputs, "poses": ["tcp"]}
+    robot.types, robot.steps = {"x": np.float32, "tcp": np.float32}, steps
+    robot.chunk = lambda window: np.zeros((6, 8))
+    robot.reset()
+    return robot
+
+
+SEEN = {"x": np.zeros(1), "tcp": np.eye(7)[3]}
+
+
+def test_a_robot_is_commanded_at_the_rate_of_its_policy():
+    """An observation that is there at once makes it no faster; a slow one is not caught up with."""
+    times, period = [], 0.02
+    seen = iter([0, 0, 0, 5 * period, 0, 0, 0])
+
+    def observe():
+        time.sleep(next(seen))
+        return SEEN
+
+    robot, begin = bare(1 / period), time.perf_counter()
+    robot.run(observe, lambda action: times.append(time.perf_counter()), steps=7)
+    assert (times[:4] >= begin + period * np.arange(4)).all()
+    assert times[4] - times[3] >= period
+    assert times[6] - times[3] >= 3 * period
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"x": None}, "'x' is None; expected finite numbers of shape (1,)"),
+        ({"x": np.zeros(2)}, "'x' is array([0., 0.]); expected finite numbers of shape (1,)"),
+        ({"x": np.array([np.nan])}, "'x' is array([nan])"),
+        ({"x": np.array(["a"])}, "'x' is array(['a']"),
+        ({"tcp": np.zeros(7)}, "the last four a unit quaternion"),
+    ],
+)
+def test_a_robot_refuses_what_is_no_observation(change, says):
+    """Also while a chunk is executed; what was refused is not remembered."""
+    robot = bare(steps=2)
+    robot.act(SEEN)
+    for obs in ({**SEEN, **change}, {name: x for name, x in SEEN.items() if name not in change}):
+        with pytest.raises(ValueError, match=re.escape(says) if obs.keys() == SEEN.keys() else "is None"):
+            robot.act(obs)
+    assert len(robot.past) == 2
+    assert len(robot.plan) == 3
+
+
 def test_a_robot_observes_before_every_command_and_stops_in_time():
     """Windows are of consecutive ticks, whatever is executed of a chunk; an episode begins with its first repeated."""
-    robot = Robot.__new__(Robot)
-    robot.facts, robot.types, robot.steps = {"execute": 4}, {"x": np.float32}, 3
+    robot = bare(steps=3)
     windows, commands = [], []
     robot.chunk = lambda window: windows.append(window["x"].ravel().tolist()) or np.full((6, 8), len(windows))
     for _ in range(2):
-        robot.run(lambda: {"x": np.array([len(commands)])}, commands.append, steps=9)
+        robot.run(lambda: {**SEEN, "x": np.array([len(commands)])}, commands.append, steps=9)
     assert windows == [[0, 0, 0], [2, 3, 4], [6, 7, 8], [9, 9, 9], [11, 12, 13], [15, 16, 17]]
     assert [command[0] for command in commands] == [1] * 4 + [2] * 4 + [3] + [4] * 4 + [5] * 4 + [6]
 
