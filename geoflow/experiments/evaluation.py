@@ -100,7 +100,7 @@ def evaluate(
         probe = make_env(env)
         try:
             check_env(probe, policy, env, transfer=config.transfer)
-            latency = {cell: measure_latency(policy, probe, cell, execution.candidates) for cell in todo}
+            latency = {cell: measure_latency(policy, probe, cell, execution) for cell in todo}
             facts = _policy_facts(policy, meta, run, env) | _task_facts(probe, env)
             _check_writable(path.parent)
         finally:
@@ -191,19 +191,25 @@ def summary(episodes: list[Episode]) -> dict[str, Any]:
 
 
 def measure_latency(
-    policy: Policy, env: Any, cell: Solver, candidates: int = 1, calls: int = LATENCY_CALLS
+    policy: Policy, env: Any, cell: Solver, execution: Execution, calls: int = LATENCY_CALLS
 ) -> dict[str, float]:
-    """Time from one observation to one chunk in ms: median and 95th percentile over ``calls`` calls."""
+    """Time from one observation to one chunk in ms: median and 95th percentile over ``calls`` calls.
+
+    Where an execution goes on with the last chunk, so do the chunks that are timed.
+    """
     obs, _ = env.reset(seed=0)
     steps = policy.config.observation_steps
     window = {name: torch.as_tensor(value)[None].repeat_interleave(steps, 0) for name, value in obs.items()}
+    options: dict[str, Any] = {"nfe": cell.nfe, "solver": cell.name}
+    last = policy.act(window, **options).cpu()
+    onward = execution.onward(last[execution.execute :], execution.delay)
     times = []
     for _ in range(calls + 5):
         begin = time.perf_counter()
-        if candidates > 1:
-            likeliest(policy, window, candidates, nfe=cell.nfe, solver=cell.name).cpu()
+        if execution.candidates > 1:
+            likeliest(policy, window, execution.candidates, **options).cpu()
         else:
-            policy.act(window, nfe=cell.nfe, solver=cell.name).cpu()
+            policy.act(window, onward=onward, **options).cpu()
         times.append(1e3 * (time.perf_counter() - begin))
     times = times[5:]  # the first calls allocate
     return {

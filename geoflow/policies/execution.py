@@ -92,6 +92,12 @@ class Execution:
                 f"the policy's have {horizon}. Execute fewer steps, or train a longer horizon."
             )
 
+    def onward(self, left: torch.Tensor, delay: int) -> Onward | None:
+        """What a prediction is told of ``left`` (..., n, 7 + k) of the chunk under way; None where it is nothing."""
+        if not left.shape[-2] or (self.manner in UNTOLD and self.warm_start is None):
+            return None
+        return Onward(left, delay, "naive" if self.manner in UNTOLD else self.manner, self.warm_start)
+
 
 class Executor:
     """Plays chunks for ``size`` scenes in lockstep, one action each a tick.
@@ -190,12 +196,9 @@ class Executor:
 
     def _predict(self, tick: int, window: Mapping[str, Any], rows: Any, generator: Any) -> np.ndarray:
         onward, how = None, self._execution
-        if self._plans and (how.manner not in UNTOLD or how.warm_start is not None):
+        if self._plans:
             start, plan = self._plans[-1]
-            left = torch.from_numpy(plan[rows, tick - start :])
-            if left.shape[1]:
-                manner = "naive" if how.manner in UNTOLD else how.manner
-                onward = Onward(left, how.delay, manner, how.warm_start)
+            onward = how.onward(torch.from_numpy(plan[rows, tick - start :]), how.delay)
         options = {**self._options, "generator": generator}
         if how.candidates > 1:
             chunk = likeliest(self._policy, window, how.candidates, **options).cpu().numpy()

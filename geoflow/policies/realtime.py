@@ -18,7 +18,7 @@ from geoflow.policies.checks import check_loaded
 from geoflow.policies.chunking import ObservationHistory
 from geoflow.policies.execution import Execution
 from geoflow.policies.joining import join
-from geoflow.policies.onward import UNTOLD, Onward
+from geoflow.policies.onward import Onward
 
 REMEMBERED = 10
 """Delays from which the next one is foreseen, as their largest (Black et al. 2025)."""
@@ -162,13 +162,10 @@ class RealTimeBroker:
     def _onward(self, tick: int) -> Onward | None:
         assert self._plan is not None
         left = self._plan.actions[tick - self._plan.start :]
-        if not len(left) or (self._how.manner in UNTOLD and self._how.warm_start is None):
-            return None
         delay = min(max(self.delays, default=1), len(left))
         if self._how.manner == "given":
             delay = min(delay, self._policy.config.given_steps)
-        manner = "naive" if self._how.manner in UNTOLD else self._how.manner
-        return Onward(torch.from_numpy(left), delay, manner, self._how.warm_start)
+        return self._how.onward(torch.from_numpy(left), delay)
 
     def _adopt(self, tick: int) -> None:
         """Take over the prediction under way, when it is there."""

@@ -18,11 +18,19 @@ from safetensors.torch import load_file, save_file
 
 import geoflow as gf
 from geoflow.experiments.config import EnvConfig, EvaluateConfig
-from geoflow.experiments.evaluation import evaluate, read_asked, read_evaluation, solvers, trained_env
+from geoflow.experiments.evaluation import (
+    evaluate,
+    measure_latency,
+    read_asked,
+    read_evaluation,
+    solvers,
+    trained_env,
+)
 from geoflow.experiments.proportions import wilson_interval
 from geoflow.experiments.rollout import Freeze, Solver
 from geoflow.experiments.viewing import view
 from geoflow.policies.config import PolicyConfig
+from geoflow.policies.execution import Execution
 from tests.experiments.conftest import REACH
 from tests.reach_env import Reach
 
@@ -177,6 +185,39 @@ def test_a_frozen_env_stays_where_it_ended():
     assert abs(obs["tcp"][0] - first["tcp"][0]) > 0
     again, _ = env.reset(seed=0)
     assert (again["tcp"] == first["tcp"]).all()
+
+
+@pytest.mark.parametrize(
+    ("execution", "told"),
+    [
+        (Execution(4), None),
+        (Execution(4, delay=2, manner="joined"), None),
+        (Execution(4, candidates=2), None),
+        (Execution(4, delay=2, manner="guided"), (2, "guided", None)),
+        (Execution(5, warm_start=0.5), (0, "naive", 0.5)),
+        (Execution(8, manner="guided"), None),
+    ],
+    ids=str,
+)
+def test_latency_is_of_chunks_as_they_are_executed(reach_run, execution, told, monkeypatch):
+    """What the executor tells a prediction of the chunk under way, the timed calls are told."""
+    policy, timed, env = gf.load_policy(reach_run), [], gym.make(REACH.id, **REACH.kwargs)
+    act = policy.act
+    monkeypatch.setattr(policy, "act", lambda *a, **k: timed.append(k.get("onward")) or act(*a, **k))
+    measure_latency(policy, env, Solver(2, "euler"), execution, calls=2)
+    for onward in timed[1:]:
+        assert (onward and (onward.delay, onward.manner, onward.warm_start)) == told
+        assert onward is None or len(onward.actions) == 8 - execution.execute
+
+
+def test_guidance_is_timed(reach_run):
+    """It takes a gradient of the network for every evaluation."""
+    policy, env = gf.load_policy(reach_run), gym.make(REACH.id, **REACH.kwargs)
+    naive, guided = (
+        measure_latency(policy, env, Solver(10, "euler"), Execution(4, delay=2, manner=manner), calls=20)
+        for manner in ("naive", "guided")
+    )
+    assert guided["latency_ms_median"] > 1.5 * naive["latency_ms_median"]
 
 
 # Which cells.
