@@ -87,7 +87,11 @@ class Comparison:
 
 
 def read_comparison(folders: Sequence[Path | str]) -> Comparison:
-    """Read runs, pool seeds, and draw conclusions."""
+    """Read runs, pool seeds, and draw conclusions.
+
+    Raises:
+        ValueError: no runs, one that is given twice or copied, or that is not evaluated.
+    """
     paths = [Path(folder) for folder in folders]
     if not paths:
         raise ValueError("no runs to compare; give run folders, such as runs/peg_se3 runs/peg_euclidean.")
@@ -100,7 +104,11 @@ def read_comparison(folders: Sequence[Path | str]) -> Comparison:
 
 
 def pool(runs: Sequence[Run]) -> list[Record]:
-    """One record a policy, task, solver and NFE, over all its training seeds."""
+    """One record a policy, task, solver and NFE, over all its training seeds.
+
+    Raises:
+        ValueError: two of them are copies of one training, which would count twice.
+    """
     records = [record for run in runs for record in run.records]
     manner = [key for key in MANNER if len({record[key] for record in records}) > 1]
     cells: dict[tuple[Any, ...], list[tuple[Run, Record]]] = {}
@@ -124,7 +132,7 @@ def task_name(record: Mapping[str, Any]) -> str:
 def caveats(runs: Sequence[Run], records: Sequence[Record]) -> list[str]:
     """Why the numbers may mean less than they seem to: too few seeds or scenes, unequal treatment."""
     found = []
-    seeds = min(len(record["seeds"]) for record in records)
+    seeds = min(len(set(record["seeds"])) for record in records)
     scenes = min(record["episodes"] // len(record["seeds"]) for record in records)
     if seeds < SEEDS_FOR_A_CLAIM or scenes < EPISODES_FOR_A_CLAIM:
         found.append(
@@ -214,7 +222,19 @@ def _settings(run: Run) -> dict[str, Any]:
 # Pooling.
 
 
+def _check_trainings(policy: str, members: Sequence[tuple[Run, Record]]) -> None:
+    """Raise ValueError where two folders hold the same weights."""
+    folders: dict[str, Path] = {}
+    for run, record in members:
+        other = folders.setdefault(record["weights"], run.folder)
+        if other != run.folder:
+            raise ValueError(
+                f"{other} and {run.folder} hold the same weights of {policy}; give one of them: a training counts once."
+            )
+
+
 def _pooled(task: str, policy: str, members: Sequence[tuple[Run, Record]]) -> Record:
+    _check_trainings(policy, members)
     records = [record for _, record in members]
     first = records[0]
     episodes = sum(record["episodes"] for record in records)

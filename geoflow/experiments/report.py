@@ -122,7 +122,7 @@ def render(
         lead=_lead(comparison),
         chips=_chips(comparison),
         caveats=comparison.caveats,
-        seeds=max(len(record["seeds"]) for record in comparison.records),
+        seeds=max(len(set(record["seeds"])) for record in comparison.records),
         tasks=[_task(comparison, task, colours) for task in comparison.tasks],
         latency_where=f"one {_device(first)}, batch 1",
         latency_calls=_latency_calls(comparison),
@@ -183,7 +183,7 @@ def _chips(comparison: Comparison) -> list[tuple[str, str]]:
         ("peg in hand at the start", {True: "yes", False: "no"}.get(record["in_hand"])),
         ("demonstrations", _demonstrations(run)),
         ("budget", f"{train['steps']:,} steps of batch {train['batch_size']}"),
-        ("training seeds", max(len(r["seeds"]) for r in comparison.records)),
+        ("training seeds", max(len(set(r["seeds"])) for r in comparison.records)),
         ("held-out scenes", " to ".join(map(str, scenes[:: max(len(scenes) - 1, 1)]))),
     ]
     return [(name, str(value)) for name, value in chips if value is not None]

@@ -86,7 +86,7 @@ def _facts(policy: PolicyConfig, folder: Path, seed: int, level: int) -> dict[st
         "env_kwargs": {"level": level, "in_hand": True},
         "execute": 8,
         "first_seed": 1_000_000,
-        "weights": "abc",
+        "weights": f"{policy_name(policy)} {folder.name}",
         "device": "cpu",
         "hardware": "a processor, 2 cores",
         "commit": "0123456789ab",

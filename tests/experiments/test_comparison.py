@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 import pytest
 
@@ -163,6 +164,23 @@ def test_a_run_given_twice_is_refused(tmp_path):
     run = write_run(tmp_path / "a", SE3_FLOW, 0.9)
     with pytest.raises(ValueError, match="given twice"):
         read_comparison([run, tmp_path / "." / "a"])
+
+
+def test_copies_of_one_training_are_refused(tmp_path):
+    """They are no further seeds."""
+    run = write_run(tmp_path / "a", SE3_FLOW, 0.9)
+    shutil.copytree(run, tmp_path / "b")
+    with pytest.raises(ValueError, match=r"/a and .*/b hold the same weights of SE\(3\) flow"):
+        compare([run, tmp_path / "b"], tmp_path / "report")
+    assert not (tmp_path / "report").exists()
+
+
+def test_trainings_of_one_seed_are_one_seed(tmp_path):
+    """However often it was trained, on other machines perhaps."""
+    runs = [write_run(tmp_path / str(i), SE3_FLOW, 0.8, seed=7) for i in range(3)]
+    comparison = read_comparison(runs)
+    assert {record["episodes"] for record in comparison.records} == {300}
+    assert any("a smoke run: 1 training seed a policy, 100 scenes" in text for text in comparison.caveats)
 
 
 @pytest.mark.parametrize(
