@@ -22,6 +22,7 @@ from geoflow.data.demonstrations import Demonstrations, Meta, write
 from geoflow.experiments.collection import run_expert
 from geoflow.experiments.config import EnvConfig
 from geoflow.experiments.environments import make_env
+from tests.walks import write_walks
 
 ROOT = Path(__file__).parents[1]
 REACH = "tests.reach_env:tests/Reach-v0"
@@ -286,6 +287,26 @@ def test_train_evaluate_and_report(capsys, trained, tiny, tmp_path):
     assert {record["episodes"] for record in records} == {2}
     assert records[0]["env_kwargs"] == {"steps": 5}
     assert records[0]["episode_records"][0]["seed"] == 1_100_000
+
+
+def test_an_export_measures_over_the_policys_own_task(capsys, trained, tmp_path):
+    """Whatever is wrong with the demonstrations is said before anything is exported."""
+    other = write_walks(tmp_path / "walks.h5", range(2))
+    out = tmp_path / "out" / "policy.onnx"
+    code, _, err = run(capsys, "export", trained, "--out", out, "--weights", "int8", "--demos", other)
+    assert code == 2
+    assert err.startswith(f"geoflow: {other} was recorded in tests/Walk-v0; give demonstrations of {REACH}")
+    assert not out.parent.exists()
+
+
+@pytest.mark.slow
+def test_an_export_that_is_refused_ends_in_one_sentence(capsys, trained, tmp_path, monkeypatch):
+    monkeypatch.setattr("geoflow.policies.export.TOLERANCE", -1)
+    code, _, err = run(capsys, "export", trained, "--out", tmp_path / "policy.pt2", "--nfe", 1)
+    assert code == 2
+    assert err.splitlines()[-1].startswith("geoflow: the exported graph differs from the policy by")
+    assert "Traceback" not in err
+    assert not list(tmp_path.iterdir())
 
 
 def interrupt(words: list[object], when: Callable[[], bool]) -> subprocess.CompletedProcess[str]:

@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         said = str(error) or "interrupted; the same command continues where it was."
         print(f"\ngeoflow: {said}", file=sys.stderr)
         sys.exit(130)
-    except (ValueError, OSError, ImportError) as error:
+    except (ValueError, ArithmeticError, OSError, ImportError) as error:
         if debug:
             raise
         print(f"geoflow: {sentence(error)}", file=sys.stderr)

@@ -52,6 +52,13 @@ class Export:
         seen = None
         if self.demos is not None:
             chunks = Chunks(self.demos, policy.config.horizon, policy.config.observation_steps)
+            recorded, tasks = chunks.metas[0].env_id, policy.spec.tasks
+            if tasks and not policy.spec.trained_on(recorded):
+                known = ", ".join(sorted({task.env_id for task in tasks}))
+                raise ValueError(
+                    f"{self.demos} was recorded in {recorded}; give demonstrations of {known}, as this policy was "
+                    "trained on."
+                )
             seen = chunks.sample(self.observations).obs
         show(**export(policy, self.out, self.nfe, self.weights, seen))
         return self.out

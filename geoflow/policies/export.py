@@ -52,7 +52,7 @@ def export(
 
     Raises:
         ValueError: another suffix or other weights; int8 weights without observations or in a .pt2; a policy that
-            cannot be exported.
+            cannot be exported, or observations that it does not take.
         ArithmeticError: the graph gives other chunks than the policy, or int8 weights move them by more than `MEDIAN`
             or `WORST`; no file is left.
         ImportError: the extra "export" is not installed.
@@ -67,6 +67,7 @@ def export(
             "which to measure how far."
         )
     sampler = ChunkSampler(deepcopy(policy).cpu(), nfe).eval().requires_grad_(False)
+    seen = None if observations is None else sampler.policy.batched(observations)[0]
     inputs, names = sampler.example(), ["noise", *sampler.names]
     facts = {
         "inputs": {name: list(x.shape) for name, x in zip(names, inputs, strict=True)},
@@ -88,13 +89,13 @@ def export(
             raise ArithmeticError(
                 f"the exported graph differs from the policy by {difference:.2g} (allowed {TOLERANCE:g}); not kept."
             )
-        if weights == "int8" and observations is not None:
+        if weights == "int8" and seen is not None:
             if not shrink(draft, sampler.outputs):
                 raise ValueError(
                     f"a {policy.config.backbone} has no product for 8 bits; use weights='float32'."
                 )
             run = _session(draft, names)
-            facts["moved"] = moved = _moved(sampler, run, observations)
+            facts["moved"] = moved = _moved(sampler, run, seen)
             if not all(moved[f"median_{u}"] <= MEDIAN[u] and moved[f"worst_{u}"] <= WORST[u] for u in MEDIAN):
                 raise ArithmeticError(
                     f"int8 weights move chunks by {moved}; allowed {MEDIAN}, {WORST}; not kept."
@@ -163,8 +164,7 @@ def _moved(sampler: ChunkSampler, run: Any, observations: Mapping[str, Tensor]) 
     """How far the pose that moves most is from the policy's [m, rad], median and worst of chunks."""
     count = len(observations[sampler.names[0]])
     noise = sampler.noise(count, torch.Generator().manual_seed(0))
-    seen = (observations[name] for name in sampler.names)
-    inputs = (noise, *(x if x.dtype == torch.uint8 else x.float() for x in seen))
+    inputs = (noise, *(observations[name] for name in sampler.names))
     exact = sampler(*inputs)
     found = torch.cat([run(tuple(x[i : i + 1] for x in inputs)) for i in range(count)])
     arms = sampler.policy.arms

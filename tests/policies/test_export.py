@@ -215,6 +215,18 @@ def test_what_is_told_in_words_cannot_be_exported(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_observations_of_another_policy_are_refused_before_the_export(demos, tmp_path):
+    policy = small(demos)
+    seen = Chunks(demos, 4).sample(3).obs
+    for wrong, says in (
+        ({name: x for name, x in seen.items() if name != "goal"}, "'goal' is missing"),
+        ({**seen, "goal": seen["goal"][..., :6]}, "'goal' has shape"),
+    ):
+        with pytest.raises(ValueError, match=says):
+            export(policy, tmp_path / "policy.onnx", 2, "int8", wrong)
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     ("name", "weights", "says"),
     [
