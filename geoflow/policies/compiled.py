@@ -5,11 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import torch._dynamo
 from torch import Tensor
 
 from geoflow.policies.base import Policy
 from geoflow.policies.fast import Fast
 from geoflow.policies.sampler import ChunkSampler
+
+VERSIONS = 256
+"""How many versions of a step may be compiled in a process, one a policy and batch size; torch's own limit, 8, is meant
+for functions whose versions nobody foresaw, and is an error at the ninth batch size."""
 
 
 class CompiledStep:
@@ -24,13 +29,15 @@ class CompiledStep:
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
         self._compiled = torch.compile(self._step, dynamic=False, fullgraph=True)
+        self._versions = torch._dynamo.config.patch(recompile_limit=VERSIONS)
         self._times: dict[tuple[float, float], Tensor] = {}
 
     def __call__(self, net: Any, x: Tensor, t: float, dt: float, cond: Any) -> Tensor:
         """x at t + dt; ``net`` is the policy's own."""
         if (t, dt) not in self._times:
             self._times[t, dt] = torch.tensor([t, dt], device=self._policy.length.device)
-        return self._compiled(x, self._times[t, dt], cond)
+        with self._versions:
+            return self._compiled(x, self._times[t, dt], cond)
 
     def _step(self, x: Tensor, times: Tensor, cond: Any) -> Tensor:
         policy: Any = self._policy

@@ -52,6 +52,21 @@ def test_one_function_serves_every_step_and_grid(demos, options, monkeypatch):
     assert counter.frame_count == 1
 
 
+def test_any_number_of_batch_sizes(demos, monkeypatch):
+    """As an evaluation has them, whose scenes end one by one: each is compiled once, also beyond torch's limit of 8."""
+    counter, plain = CompileCounterWithBackend("eager"), torch.compile
+    monkeypatch.setattr(compiled.torch, "compile", lambda f, **how: plain(f, backend=counter, **how))
+    torch.compiler.reset()
+    policy = small(demos)
+    fast, sizes = Compiled(policy, nfe=1), range(1, 13)
+    for batch in (*sizes, *sizes):
+        obs = observations(policy, batch, seed=2)
+        expected = policy.act(obs, nfe=1, generator=drawn())
+        torch.testing.assert_close(fast.act(obs, generator=drawn()), expected, atol=1e-5, rtol=0)
+    assert counter.frame_count == len(sizes)
+    assert torch._dynamo.config.recompile_limit < len(sizes)
+
+
 def test_a_broker_takes_it_for_a_policy(demos, monkeypatch):
     monkeypatch.setattr(compiled.torch, "compile", lambda f, **how: f)
     policy = small(demos)
