@@ -7,7 +7,8 @@
 
 A task is a file of configs/env, a method one of configs/policy. What is collected, trained or evaluated already is
 skipped, what was interrupted goes on. Writes report.html for each task, and over all table.md and results.json: success
-pooled over the seeds with a 95 % Wilson interval, and each seed's own.
+pooled over the seeds with a 95 % Wilson interval, and each seed's own. They hold every method, rate and seed that is in
+--out with the same steps and scenes, also what other calls have made.
 
 Learning rates are compared on development scenes, which are neither those of demonstrations nor those of evaluations,
 so that no method is chosen by the scenes it is judged on.
@@ -31,7 +32,7 @@ from geoflow.experiments.config import Config, load
 from geoflow.experiments.demo import configs_folder
 from geoflow.experiments.devices import resolve_device
 from geoflow.experiments.evaluation import evaluate, read_asked
-from geoflow.experiments.json_files import write_json
+from geoflow.experiments.json_files import read_json, write_json
 from geoflow.experiments.progress import bar
 from geoflow.experiments.proportions import wilson_interval
 from geoflow.experiments.report import render, take_pictures
@@ -87,8 +88,7 @@ def study(
         config = settings(out, task, methods[0], quick=quick)
         (demonstrations,) = config.train.files
         collect(config.env, config.collect, demonstrations)
-    records = []
-    runs: dict[str, list[Path]] = defaultdict(list)
+    found: dict[Path, list[dict[str, Any]]] = {}
     jobs = [
         (task, method, rate, seed)
         for task in tasks
@@ -99,18 +99,43 @@ def study(
     for task, method, rate, seed in bar(jobs, desc="study", unit="run"):
         config = settings(out, task, method, rate, steps, development=development, quick=quick)
         run = out / task / "_".join([method, *([f"{rate:g}"] if rate else []), str(seed)])
-        runs[task].append(run)
         train(config, run, seed, device)
-        facts = {"task": task, "method": method, "rate": config.train.learning_rate, "training_seed": seed}
         evaluate(run, config.evaluate, device)
-        records += [facts | plain(record) for record in read_asked(run, config.evaluate)]
+        found = results(out, steps, development=development, quick=quick)
+        records = [record for each in found.values() for record in each]
         write_json(out / "results.json", records)
+        write_text(out / "table.md", table(records))
     for task in tasks:
-        comparison = read_comparison(runs[task])
+        comparison = read_comparison([run for run in found if run.parent.name == task])
         pictures = take_pictures(comparison, videos=False)
         write_text(out / task / "report.html", render(comparison, pictures, [], [" ".join(sys.argv)]))
-    write_text(out / "table.md", table(records))
     return out / "table.md"
+
+
+def results(
+    out: Path, steps: int | None = None, *, development: bool = False, quick: bool = False
+) -> dict[Path, list[dict[str, Any]]]:
+    """The records of each run in ``out`` that was trained and evaluated with these settings, in whichever call.
+
+    A training that is there twice, with its rate in the folder's name and without, counts once.
+    """
+    tasks, methods = (
+        {file.stem for file in (configs_folder() / kind).glob("*.yaml")} for kind in ("env", "policy")
+    )
+    found: dict[tuple[Any, ...], tuple[Path, list[dict[str, Any]]]] = {}
+    for path in sorted(out.glob("*/*/eval.json")):
+        run, meta = path.parent, read_json(path.parent / "config.json")
+        task, seed, trained = run.parent.name, meta["seed"], meta["config"]["train"]
+        rate = trained["learning_rate"]
+        method = run.name.removesuffix(f"_{seed}").removesuffix(f"_{rate:g}")
+        if task not in tasks or method not in methods:
+            continue
+        config = settings(out, task, method, rate, steps, development=development, quick=quick)
+        records = read_asked(run, config.evaluate)
+        if records and trained["steps"] == config.train.steps:
+            facts = {"task": task, "method": method, "rate": rate, "training_seed": seed}
+            found[tuple(facts.values())] = run, [facts | plain(record) for record in records]
+    return dict(found[key] for key in sorted(found))
 
 
 def settings(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -52,6 +54,18 @@ def test_it_runs_and_skips_what_is_done(tmp_path):
     written = weights.stat().st_mtime_ns
     study(tmp_path, ["peg_study"], ["se3_flow", "regression"], [0], rates=[1e-3], quick=True)
     assert weights.stat().st_mtime_ns == written
+    # Another call, of a part and a further seed: everything of the same settings is in the table, once.
+    shutil.copytree(weights.parent, tmp_path / "peg_study" / "se3_flow_0")
+    longer = shutil.copytree(weights.parent, tmp_path / "peg_study" / "se3_flow_0.001_7")
+    meta = json.loads((longer / "config.json").read_text())
+    meta["config"]["train"]["steps"], meta["seed"] = 5, 7
+    (longer / "config.json").write_text(json.dumps(meta))
+    study(tmp_path, ["peg_study"], ["se3_flow"], [1], rates=[1e-3], quick=True)
+    records = json.loads((tmp_path / "results.json").read_text())
+    assert Counter((record["method"], record["training_seed"]) for record in records) == {
+        ("se3_flow", 0): 4, ("se3_flow", 1): 4, ("regression", 0): 1
+    }  # fmt: skip
+    assert len(table.read_text().splitlines()) == 2 + 4 + 1
     table = study(tmp_path, ["peg_study"], ["se3_flow"], [0], rates=[1e-3], quick=True, development=True)
     assert len(table.read_text().splitlines()) == 2 + 4
     records = json.loads((tmp_path / "results.json").read_text())
