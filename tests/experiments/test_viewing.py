@@ -16,6 +16,8 @@ from geoflow.experiments.environments import make_env
 from geoflow.experiments.screens import Marks, choose
 from geoflow.experiments.task_names import known_tasks
 from geoflow.experiments.viewing import Beat, PolicyActor, view
+from geoflow.policies.config import PolicyConfig
+from geoflow.policies.spec import PolicySpec
 
 make_env(EnvConfig(known_tasks()["WireLoop"])).close()  # chooses OpenGL before MuJoCo is imported
 import mujoco  # noqa: E402
@@ -225,11 +227,8 @@ def test_the_page_in_the_browser_follows_the_simulation():
 class Counting:
     """Stands for a policy: its chunks are numbered, so that one sees which is executed."""
 
-    class config:
-        execute, horizon, observation_steps = 3, 5, 2
-
-    class spec:
-        shapes, arms = {"tcp": (7,)}, 1
+    config = PolicyConfig(execute=3, horizon=5, observation_steps=2)
+    spec = PolicySpec("x/Y-v0", 20.0, {"tcp": "pose"}, {"tcp": (7,)}, 8)
 
     def __init__(self) -> None:
         self.asked: list[np.ndarray] = []
@@ -248,7 +247,7 @@ def test_a_policy_executes_part_of_each_chunk_and_shows_what_is_left_of_it():
     policy: Any = Counting()
     actor = PolicyActor(policy, "counting")
     actor.begin(None, 0)  # type: ignore[arg-type]
-    actions = [actor.act({"tcp": np.full(7, i, np.float32), "other": 0})[0] for i in range(5)]
+    actions = [actor.act({"tcp": np.array([i, 0, 0, 1, 0, 0, 0]), "other": 0})[0] for i in range(5)]
     assert actions == [100, 101, 102, 200, 201]
     assert actor.chunk is not None
     assert [row[0] for row in actor.chunk] == [201, 202, 203, 204]
