@@ -167,7 +167,7 @@ def check_last_axis(x: Tensor, size: int, what: str, space: object) -> None:
 
 def check_unit(q: Tensor, space: str) -> None:
     """Raise unless quaternions have unit norm within ``UNIT_TOLERANCE``."""
-    worst = (q.double().norm(dim=-1) - 1).abs().max() if q.numel() else torch.zeros(())
+    worst = (q.detach().double().norm(dim=-1) - 1).abs().max() if q.numel() else torch.zeros(())
     if float(worst) > UNIT_TOLERANCE:
         raise ValueError(
             f"expected unit quaternions in points of {space}; got a norm that is {float(worst):.3g} away from 1 "
