@@ -103,9 +103,8 @@ class DDPM:
             "endpoint": y,
             "v": keep.sqrt() * eps - (1 - keep).sqrt() * y,
         }[self.target]
-        return mean_inner(
-            (net(noisy, 1 - k.to(y.dtype) / DIFFUSION_STEPS, cond) - wanted).square().mean(-1), counts
-        )
+        t = 1 - k.to(y.dtype) / DIFFUSION_STEPS
+        return mean_inner((net(noisy, t, cond) - wanted).square().mean(-1), counts)
 
     def sample(
         self,
@@ -216,10 +215,8 @@ class DDPMPolicy(Policy):
         seen = set() if self.frames.in_world else set(self.frames.names)
         # All of them, in pieces: what is clipped to the range of a part can never do the rest.
         pieces = (self.to_space(batch.obs, batch.actions) for batch in chunks.pieces(samples, seen))
-        ranges = [torch.stack([x.amin(0), x.amax(0)]) for x in pieces]
-        self.fit_range(
-            torch.stack([x[0] for x in ranges]).amin(0), torch.stack([x[1] for x in ranges]).amax(0)
-        )
+        low, high = zip(*((x.amin(0), x.amax(0)) for x in pieces), strict=True)
+        self.fit_range(torch.stack(low).amin(0), torch.stack(high).amax(0))
         if isinstance(self.net, InvariantTransformer):
             self.net.fit(self.chunk_mean, self.chunk_scale)
 
