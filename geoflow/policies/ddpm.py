@@ -9,7 +9,7 @@ k = 99 ... 0 are counted; the network is told t = 1 - k / 100, so that t = 1 is 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from math import sqrt
 from typing import Any
@@ -63,7 +63,7 @@ class DDPM:
     mean: Tensor
     scale: Tensor
     clip: Tensor
-    keep: Tensor | None = None
+    keep: Tensor = field(default_factory=squared_cosine)
 
     def __post_init__(self) -> None:
         if self.target not in TARGETS:
@@ -96,7 +96,7 @@ class DDPM:
         y = (x_1 - self.mean) / self.scale
         eps = randn(y.shape, generator, like=y)
         k = (DIFFUSION_STEPS * rand((len(y),), generator, like=y)).long()
-        keep = self._keep(y)[k].reshape(-1, *(1,) * (y.dim() - 1))
+        keep = self.keep.to(y)[k].reshape(-1, *(1,) * (y.dim() - 1))
         noisy = keep.sqrt() * y + (1 - keep).sqrt() * eps
         wanted = {
             "noise": eps,
@@ -139,7 +139,7 @@ class DDPM:
             raise ValueError(f"nfe={nfe}; this diffusion is sampled in 1 to {DIFFUSION_STEPS} steps.")
         shape = sample_shape(cond, batch, horizon)
         y = randn((*shape, self.mean.shape[-1]), generator, like=self.mean)
-        keep, states = self._keep(y).tolist(), [y]
+        keep, states = self.keep.tolist(), [y]
         before: tuple[Tensor, float] | None = None
         ks = falling(solver, nfe)
         for k, j in zip(ks, [*ks[1:], None], strict=True):
@@ -166,10 +166,6 @@ class DDPM:
         if self.target == "v":
             return sqrt(a) * noisy - sqrt(1 - a) * predicted
         return (noisy - sqrt(1 - a) * predicted) / sqrt(a)
-
-    def _keep(self, like: Tensor) -> Tensor:
-        """a_k, shape (100,)."""
-        return (squared_cosine() if self.keep is None else self.keep).to(like)
 
 
 class DDPMPolicy(Policy):
