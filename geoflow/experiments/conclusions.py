@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
-from geoflow.experiments.proportions import detectable_difference, sign_test
+from geoflow.experiments.proportions import detectable_difference, sign_test, welch_test
 
 HEADLINE_NFE = 10
 """Policies are compared at the largest NFE up to this one, by their best solver there."""
@@ -108,7 +108,7 @@ def _contrast(ours: Sequence[Record], theirs: Sequence[Record]) -> Finding | Non
         text += f" At {where_a}: {percent(a)} against {percent(b)}"
     else:
         text += f" {name_a} at {where_a}: {percent(a)}; {name_b} at {where_b}: {percent(b)}"
-    text += f"{_paired(a, b)}."
+    text += f"{_paired(a, b)}{_over_trainings(a, b)}."
     top_a, top_b = best(ours), best(theirs)
     if top_a["success_rate"] > a["success_rate"] or top_b["success_rate"] > b["success_rate"]:
         text += f" Each at its best: {percent(top_a)} at {cell_name(top_a)}, {percent(top_b)} at {cell_name(top_b)}."
@@ -142,6 +142,12 @@ def _paired(a: Record, b: Record) -> str:
         f"; of the same scenes, {only_a} were solved by {a['policy']} alone, {only_b} by {b['policy']} alone "
         f"(sign test for these trainings, p {_p(sign_test(only_a, only_b))})"
     )
+
+
+def _over_trainings(a: Record, b: Record) -> str:
+    """What the trainings say where there are several of each: episodes of one training are no further trainings."""
+    p = welch_test(a["seed_rates"], b["seed_rates"])
+    return "" if p is None else f"; with the trainings as units, p {_p(p)} (Welch's test)"
 
 
 def _p(value: float) -> str:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.stats import ttest_ind
 
 Z_95 = 1.959963984540054
 Z_80_POWER = 0.8416212335729143
@@ -34,6 +38,16 @@ def detectable_difference(rate: float, trials: int) -> float:
     """
     p = min(max(rate, 1 / (trials + 2)), 1 - 1 / (trials + 2))
     return (Z_95 + Z_80_POWER) * math.sqrt(2 * p * (1 - p) / trials)
+
+
+def welch_test(a: Sequence[float], b: Sequence[float]) -> float | None:
+    """Two-sided p-value that two sets of trainings have one mean rate; None of fewer than two each, or all alike.
+
+    Welch 1947: t with unequal variances, here those among trainings, whatever the number of episodes.
+    """
+    if min(len(a), len(b)) < 2 or len({*a}) == len({*b}) == 1:
+        return None
+    return float(np.asarray(ttest_ind(a, b, equal_var=False))[1])
 
 
 def sign_test(only_a: int, only_b: int) -> float:

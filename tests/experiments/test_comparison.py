@@ -5,6 +5,7 @@ import re
 import shutil
 
 import pytest
+from scipy.stats import ttest_ind
 
 from geoflow.experiments.comparison import read_comparison
 from geoflow.experiments.conclusions import best, headline
@@ -71,6 +72,21 @@ def test_scenes_are_compared_one_by_one(tmp_path):
     (finding,) = read_comparison(runs).findings
     counts = [int(n) for n in re.findall(r"(\d+)(?: were solved)? by", finding.text)]
     assert counts == [len(solved[0] - solved[1]), len(solved[1] - solved[0])]
+
+
+def test_several_trainings_are_compared_as_such(tmp_path):
+    """Three of 90, 80, 85 % and two of 60, 70 %: p of the rates, whatever the episodes say; one training has none."""
+    of = {SE3_FLOW: (0.9, 0.8, 0.85), EUCLIDEAN_FLOW: (0.6, 0.7)}
+    runs = [
+        write_run(tmp_path / f"{policy.manifold}{seed}", policy, rate, seed=seed)
+        for policy, rates in of.items()
+        for seed, rate in enumerate(rates)
+    ]
+    (finding,) = read_comparison(runs).findings
+    p = ttest_ind(*of.values(), equal_var=False).pvalue
+    assert f"with the trainings as units, p = {p:.2g} (Welch's test)" in finding.text
+    (alone,) = read_comparison([runs[0], runs[3]]).findings
+    assert "units" not in alone.text
 
 
 def test_a_diffusion_is_quoted_by_its_best_solver(tmp_path):

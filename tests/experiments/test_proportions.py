@@ -1,9 +1,11 @@
 """Intervals of rates against scipy's, and the sizes that field reports quote."""
 
+import numpy as np
 import pytest
+import scipy.stats
 from scipy.stats import binom, binomtest
 
-from geoflow.experiments.proportions import detectable_difference, sign_test, wilson_interval
+from geoflow.experiments.proportions import detectable_difference, sign_test, welch_test, wilson_interval
 
 
 @pytest.mark.parametrize("trials", [1, 7, 100, 300])
@@ -45,3 +47,14 @@ def test_sign_test_is_scipys(a, b):
     expected = binomtest(a, a + b, 0.5).pvalue if a + b else 1.0
     assert sign_test(a, b) == pytest.approx(expected, abs=1e-12)
     assert sign_test(a, b) == sign_test(b, a)
+
+
+def test_welch_test_from_its_formula():
+    """t = d / sqrt(s), s = v_a + v_b, and s^2 / (v_a^2 + v_b^2) times n - 1 degrees of freedom, of as many each."""
+    a, b = [0.93, 0.94, 0.94], [0.87, 0.89, 0.87]
+    v_a, v_b = (np.var(x, ddof=1) / 3 for x in (a, b))
+    s, d = v_a + v_b, np.mean(a) - np.mean(b)
+    expected = 2 * scipy.stats.t.sf(d / np.sqrt(s), 2 * s**2 / (v_a**2 + v_b**2))
+    assert welch_test(a, b) == pytest.approx(expected, rel=1e-6)
+    assert welch_test(a, [0.9]) is None
+    assert welch_test([0.9, 0.9], [0.8, 0.8]) is None
